@@ -1,0 +1,99 @@
+# nibble_register(<kind> <name> [ISA <isa>...])
+#
+# Adds src/<kind>/<name>.cc to the library and one line to the generated registry of that kind. The file defines
+#   const Base& nibble::registry::<kind>_<name>();
+# (Base is Format, Rounder, Arch, ... as listed below). Self-registering statics would vanish from a static archive.
+#
+# With ISA, the file is compiled once per instruction set in `namespace nibble::NIBBLE_ISA`, and the entry point is
+#   const Base& nibble::<isa>::<kind>_<name>();
+# Only the instruction sets of the target processor are built; which one runs is chosen at run time (base/cpu.h).
+
+set(NIBBLE_BASE_format Format)
+set(NIBBLE_BASE_round Rounder)
+set(NIBBLE_BASE_arch Arch)
+set(NIBBLE_BASE_kernel Kernel)
+set(NIBBLE_HEADER_format format/format.h)
+set(NIBBLE_HEADER_round round/rounder.h)
+set(NIBBLE_HEADER_arch arch/arch.h)
+set(NIBBLE_HEADER_kernel kernel/kernel.h)
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(NIBBLE_TARGET_ISAS scalar avx2 avx512)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  set(NIBBLE_TARGET_ISAS scalar neon)
+else()
+  set(NIBBLE_TARGET_ISAS scalar)
+endif()
+if(NIBBLE_ISAS)
+  set(NIBBLE_TARGET_ISAS ${NIBBLE_ISAS})
+endif()
+set(NIBBLE_FLAGS_scalar "")
+set(NIBBLE_FLAGS_avx2 -mavx2 -mfma -mf16c)
+set(NIBBLE_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
+    -mprefer-vector-width=512)
+set(NIBBLE_FLAGS_neon -march=armv8.2-a+dotprod+fp16)
+
+# Compiles `file` once per instruction set, with NIBBLE_ISA naming the inner namespace, into the library `nibble`.
+# Such a file includes intrinsics, C headers and headers without inline functions of std:: only (a test looks).
+function(nibble_isa_source file)
+  get_filename_component(stem ${file} NAME_WE)
+  get_filename_component(dir ${file} DIRECTORY)
+  get_filename_component(kind ${dir} NAME)
+  foreach(isa ${NIBBLE_TARGET_ISAS})
+    set(object nibble_isa_${kind}_${stem}_${isa})
+    add_library(${object} OBJECT ${file})
+    target_include_directories(${object} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+    target_link_libraries(${object} PRIVATE nibble_flags)
+    target_compile_definitions(${object} PRIVATE NIBBLE_ISA=${isa} NIBBLE_ISA_${isa}=1)
+    target_compile_options(${object} PRIVATE -O3 -fno-exceptions -fno-rtti -Wno-psabi ${NIBBLE_FLAGS_${isa}})
+    target_sources(nibble PRIVATE $<TARGET_OBJECTS:${object}>)
+    set_property(GLOBAL APPEND PROPERTY NIBBLE_ISA_OBJECTS ${object})
+  endforeach()
+endfunction()
+
+function(nibble_register kind name)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "ISA")
+  set_property(GLOBAL APPEND PROPERTY NIBBLE_KINDS ${kind})
+  set(file ${CMAKE_SOURCE_DIR}/src/${kind}/${name}.cc)
+  if(arg_ISA)
+    nibble_isa_source(${file})
+    foreach(isa ${NIBBLE_TARGET_ISAS})
+      set_property(GLOBAL APPEND PROPERTY NIBBLE_ENTRIES_${kind} ${isa}::${kind}_${name})
+    endforeach()
+  else()
+    target_sources(nibble PRIVATE ${file})
+    set_property(GLOBAL APPEND PROPERTY NIBBLE_ENTRIES_${kind} registry::${kind}_${name})
+  endif()
+endfunction()
+
+# Writes <build>/registry/<kind>.cc for every kind: `std::span<const Base* const> nibble::<kind>_registry()`.
+function(nibble_write_registries target)
+  get_property(kinds GLOBAL PROPERTY NIBBLE_KINDS)
+  list(REMOVE_DUPLICATES kinds)
+  foreach(kind ${kinds})
+    get_property(entries GLOBAL PROPERTY NIBBLE_ENTRIES_${kind})
+    set(declare "")
+    set(rows "")
+    foreach(entry ${entries})
+      string(REGEX MATCH "^(.*)::(.*)$" _ ${entry})
+      string(APPEND declare "namespace ${CMAKE_MATCH_1} {\nconst ${NIBBLE_BASE_${kind}}& ${CMAKE_MATCH_2}();\n}\n")
+      string(APPEND rows "      &${entry}(),\n")
+    endforeach()
+    file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/registry/${kind}.cc @ONLY CONTENT
+"// Written by CMake from the nibble_register lines.
+#include <span>
+
+#include \"${NIBBLE_HEADER_${kind}}\"
+
+namespace nibble {
+${declare}
+std::span<const ${NIBBLE_BASE_${kind}}* const> ${kind}_registry() {
+  static const ${NIBBLE_BASE_${kind}}* const all[] = {
+${rows}  };
+  return all;
+}
+}  // namespace nibble
+")
+    target_sources(${target} PRIVATE ${CMAKE_BINARY_DIR}/registry/${kind}.cc)
+  endforeach()
+endfunction()

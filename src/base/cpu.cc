@@ -1,0 +1,53 @@
+#include "base/cpu.h"
+
+#include <cstdlib>
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
+namespace nibble {
+namespace {
+
+constexpr std::string_view kIsas[] = {"scalar", "neon", "avx2", "avx512"};
+
+}  // namespace
+
+int isa_rank(std::string_view isa) {
+  for (int i = 0; i < int(std::size(kIsas)); ++i)
+    if (kIsas[i] == isa) return i;
+  return -1;
+}
+
+bool cpu_supports(std::string_view isa) {
+  if (isa == "scalar") return true;
+#if defined(__x86_64__)
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
+  if (isa == "avx2") return avx2;
+  if (isa == "avx512")
+    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
+#elif defined(__aarch64__)
+  constexpr unsigned long needed = HWCAP_ASIMDDP | HWCAP_ASIMDHP;
+  if (isa == "neon") return (getauxval(AT_HWCAP) & needed) == needed;
+#endif
+  return false;
+}
+
+std::string_view active_isa() {
+  static const std::string_view isa = []() -> std::string_view {
+    if (const char* forced = std::getenv("NIBBLE_ISA"); forced && *forced) {
+      for (const auto known : kIsas)
+        if (known == forced) return cpu_supports(known) ? known : "";
+      return "";
+    }
+    for (int i = int(std::size(kIsas)) - 1; i > 0; --i)
+      if (cpu_supports(kIsas[i])) return kIsas[i];
+    return kIsas[0];
+  }();
+  return isa;
+}
+
+}  // namespace nibble

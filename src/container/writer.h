@@ -1,0 +1,36 @@
+// Where tensors go. A writer is told everything first, then receives the bytes tensor by tensor.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "container/metadata.h"
+#include "container/source.h"
+
+namespace nibble {
+
+struct WriteOptions {
+  std::uint64_t split_bytes = 0;  // start a new file before this many bytes of tensors; 0: one file
+};
+
+/// Writes one model. Nothing appears under a final name before finish(); destruction without it
+/// removes what was written. Tensors are given in the order of `tensors`; each may come in several
+/// pieces.
+class Writer {
+ public:
+  virtual ~Writer() = default;
+  virtual Status write(std::size_t index,
+                       std::span<const std::byte> bytes) = 0;  // appends to tensor `index`
+  /// Everything written and flushed: gives the files their names. Returns them.
+  virtual Result<std::vector<std::string>> finish() = 0;
+};
+
+/// GGUF v3. Shapes as in TensorInfo (outermost first); the alignment is general.alignment or 32.
+/// Split files are named `name-00001-of-0000N.gguf` from `name.gguf`.
+Result<std::unique_ptr<Writer>> create_gguf(const std::string& path, const Metadata& metadata,
+                                            const std::vector<TensorInfo>& tensors,
+                                            const WriteOptions& options = {});
+
+}  // namespace nibble

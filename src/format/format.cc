@@ -1,0 +1,59 @@
+#include "format/format.h"
+
+#include <cmath>
+
+namespace nibble {
+
+void Format::make_effective(Grid& grid) const {
+  const Layout& l = layout();
+  const int subs = l.scales == Layout::Scales::none ? 0 : block() / l.sub;
+  for (int s = 0; s < subs; ++s) {
+    const bool nested = l.scales == Layout::Scales::nested;
+    grid.scale[s] = nested ? grid.d * float(grid.sub_scale[s]) : grid.d;
+    grid.offset[s] = !l.has_offset ? 0 : nested ? -(grid.dmin * float(grid.sub_min[s])) : grid.dmin;
+  }
+}
+
+Code Format::round(const Grid& grid, int pos, const float* x) const {
+  const int s = pos / layout().sub;
+  Code best = 0;
+  float best_error = INFINITY;
+  for (std::size_t c = 0; c < layout().levels.size(); ++c) {
+    const float error =
+        std::fabs(x[0] - (grid.scale[s] * float(layout().levels[c]) + grid.offset[s]));
+    if (error < best_error) best_error = error, best = Code(c);
+  }
+  return best;
+}
+
+void Format::value(const Grid& grid, int pos, Code code, float* out) const {
+  const int s = pos / layout().sub;
+  out[0] = grid.scale[s] * float(layout().levels[code]) + grid.offset[s];
+}
+
+void Format::levels(const Grid&, const Code* codes, std::int8_t* out) const {
+  for (int i = 0; i < block(); ++i) out[i] = layout().levels[codes[i]];
+}
+
+void Format::decode(const std::byte* in, std::size_t blocks, float* out) const {
+  Grid grid;
+  Code codes[kMaxBlock];
+  for (std::size_t b = 0; b < blocks; ++b, in += spec_.bytes, out += block()) {
+    unpack(in, grid, codes);
+    for (int i = 0; i < block(); i += spec_.grain) value(grid, i, codes[i / spec_.grain], out + i);
+  }
+}
+
+const Format* find_format(std::string_view id) {
+  for (const Format* format : format_registry())
+    if (format->id() == id) return format;
+  return nullptr;
+}
+
+const Format* find_format_by_ggml_type(int type) {
+  for (const Format* format : format_registry())
+    if (type >= 0 && format->spec().ggml_type == type) return format;
+  return nullptr;
+}
+
+}  // namespace nibble

@@ -1,0 +1,117 @@
+// WHICH values a block of weights can hold, and in what bytes.
+//
+// A format describes; it does not search. Scales and codes are chosen in round/, bytes go into
+// files in container/, products are computed in kernel/. Every quantized format here has one shape:
+// a block of `block` consecutive columns of one row is cut into sub-blocks of `sub` columns, and
+// each weight becomes
+//
+//     value = scale[s] * level + offset[s]          (s: its sub-block; level: a small integer that
+//     its code names)
+//
+// computed in float32 without fused operations, in just that order, so that it equals what the
+// runtimes compute.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace nibble {
+
+/// Names one of the values that a column can hold inside its grid (or, with grain > 1, a group of
+/// columns).
+using Code = std::uint32_t;
+
+inline constexpr int kMaxSubBlocks = 16;
+inline constexpr int kMaxBlock = 256;
+
+/// The scales of one block, exactly as its bytes hold them, and the effective ones that follow from
+/// them.
+struct Grid {
+  float d = 0;     // super-scale (or the only scale), a value that its stored type holds exactly
+  float dmin = 0;  // super-scale of the offsets (or the only offset)
+  std::array<std::int16_t, kMaxSubBlocks>
+      sub_scale{};  // integer factors of d, where the format has them
+  std::array<std::int16_t, kMaxSubBlocks> sub_min{};  // integer factors of dmin
+  std::array<float, kMaxSubBlocks> scale{};           // effective: what multiplies a level
+  std::array<float, kMaxSubBlocks> offset{};          // effective: what is added
+};
+
+/// How a format stores the scales of a block, for the searches in round/.
+struct Layout {
+  enum class Scales {
+    none,    // the code is the value itself (f32, f16, bf16)
+    single,  // one fp16 scale d a block (and one fp16 offset dmin where has_offset): scale = d,
+             // offset = dmin
+    nested,  // fp16 d (and dmin) times small integers a sub-block: scale = d * sub_scale, offset =
+             // -dmin * sub_min
+  };
+  Scales scales = Scales::none;
+  int sub = 1;  // columns that share an effective scale
+  bool has_offset = false;
+  int scale_min = 0,
+      scale_max = 0;   // range of sub_scale (nested); q3_k, iq4_xs and q6_k have signed ones
+  int offset_max = 0;  // sub_min ranges over 0..offset_max (nested, has_offset)
+  std::span<const std::int8_t>
+      levels;  // level of each code, ascending; code = index. Empty: none, or a codebook
+};
+
+class Format {
+ public:
+  struct Spec {
+    std::string_view id;         // "q4_k", as in recipes and overrides
+    int block;                   // columns a block
+    int grain;                   // columns coded jointly (1: each for itself)
+    std::size_t bytes;           // bytes a block
+    int ggml_type;               // its number in GGUF files, -1 if it has none
+    std::string_view ggml_name;  // "Q4_K"
+    Layout layout;
+  };
+
+  explicit Format(const Spec& spec) : spec_(spec) {}
+  virtual ~Format() = default;
+  Format(const Format&) = delete;
+  Format& operator=(const Format&) = delete;
+
+  const Spec& spec() const { return spec_; }
+  std::string_view id() const { return spec_.id; }
+  int block() const { return spec_.block; }
+  const Layout& layout() const { return spec_.layout; }
+  double bits_per_weight() const { return 8.0 * double(spec_.bytes) / spec_.block; }
+  /// Columns must be a multiple of block().
+  std::size_t row_bytes(std::size_t columns) const {
+    return columns / std::size_t(spec_.block) * spec_.bytes;
+  }
+
+  /// Fills the effective scales of a grid from its stored fields (d, dmin, sub_scale, sub_min).
+  void make_effective(Grid& grid) const;
+
+  /// The nearest code (of `grain` columns at column `pos` of the block) to x[0..grain). Ties go to
+  /// the lower code.
+  virtual Code round(const Grid& grid, int pos, const float* x) const;
+  /// What the runtime will see for `code` at column `pos`: out[0..grain).
+  virtual void value(const Grid& grid, int pos, Code code, float* out) const;
+  /// The integer levels of all columns of a block. Only where layout().scales is not none.
+  virtual void levels(const Grid& grid, const Code* codes, std::int8_t* out) const;
+
+  /// Bytes of a block. `codes` has block()/grain entries. The grid's stored fields are used.
+  virtual void pack(const Grid& grid, const Code* codes, std::byte* out) const = 0;
+  /// The inverse for every possible content of the bytes; fills stored and effective fields.
+  virtual void unpack(const std::byte* in, Grid& grid, Code* codes) const = 0;
+
+  /// Decodes `blocks` consecutive blocks to float32.
+  virtual void decode(const std::byte* in, std::size_t blocks, float* out) const;
+
+ private:
+  Spec spec_;
+};
+
+/// All formats, in the order of their nibble_register lines.
+std::span<const Format* const> format_registry();
+/// nullptr if there is none of that name (ids are lower case: "q4_k").
+const Format* find_format(std::string_view id);
+const Format* find_format_by_ggml_type(int type);
+
+}  // namespace nibble

@@ -1,0 +1,45 @@
+// Q4_0: 32 weights in 18 bytes. fp16 scale d, then 16 bytes of 4-bit codes: byte i holds column i
+// in its low half and column i + 16 in its high half. value = d * (code - 8).
+#include "format/bits.h"
+#include "format/format.h"
+
+namespace nibble {
+namespace {
+
+constexpr std::int8_t kLevels[] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+
+class Q4_0 final : public Format {
+ public:
+  Q4_0()
+      : Format({.id = "q4_0",
+                .block = 32,
+                .grain = 1,
+                .bytes = 18,
+                .ggml_type = 2,
+                .ggml_name = "Q4_0",
+                .layout = {.scales = Layout::Scales::single, .sub = 32, .levels = kLevels}}) {}
+
+  void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
+    put_fp16(out, grid.d);
+    for (int i = 0; i < 16; ++i) out[2 + i] = std::byte(codes[i] | codes[i + 16] << 4);
+  }
+
+  void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
+    grid.d = get_fp16(in);
+    for (int i = 0; i < 16; ++i) {
+      codes[i] = get_u8(in + 2 + i) & 15u;
+      codes[i + 16] = get_u8(in + 2 + i) >> 4;
+    }
+    make_effective(grid);
+  }
+};
+
+}  // namespace
+
+namespace registry {
+const Format& format_q4_0() {
+  static const Q4_0 format;
+  return format;
+}
+}  // namespace registry
+}  // namespace nibble

@@ -1,0 +1,93 @@
+// Runs a graph: weights packed for the processor, a key-value cache for each sequence.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "arch/arch.h"
+#include "base/threads.h"
+#include "kernel/matrix.h"
+#include "nibble/progress.h"
+
+namespace nibble {
+
+struct RuntimeOptions {
+  int threads = 0;  // < 1: one per core
+  Precision precision = Precision::fast;
+};
+
+/// A loaded model. Immutable after loading; sessions refer to it and use its threads one at a time.
+class Runtime {
+ public:
+  static Result<std::unique_ptr<Runtime>> load(const Model& model,
+                                               const RuntimeOptions& options = {},
+                                               Progress& progress = no_progress());
+  ~Runtime();
+
+  const Graph& graph() const;
+  ThreadPool& pool();
+  std::uint64_t weight_bytes() const;  // memory held by packed weights
+
+ private:
+  friend class Session;
+  struct State;
+  explicit Runtime(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+/// Called with the inputs of every linear layer: its tap, values [tokens][width].
+using TapFunction = std::function<void(const std::string& tap, const float* values,
+                                       std::int64_t tokens, std::int64_t width)>;
+
+/// One sequence of tokens and its key-value cache.
+class Session {
+ public:
+  /// `context`: positions the cache can hold (at most; memory grows as needed).
+  Session(Runtime& runtime, std::uint32_t context);
+  ~Session();
+
+  std::uint32_t position() const;  // tokens in the cache
+  std::uint32_t context() const;
+  void truncate(std::uint32_t position);  // forgets everything from there on
+
+  /// Which of the given tokens' logits are wanted.
+  enum class Logits { last, all, none };
+  /// Appends tokens. Logits [wanted][vocab] stay valid until the next call. Errors: token outside
+  /// the vocabulary, context full, non-finite logits (a broken model).
+  Result<std::span<const float>> forward(std::span<const std::uint32_t> tokens,
+                                         Logits wanted = Logits::last);
+
+  void set_tap(TapFunction tap);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+struct SamplerOptions {
+  float temperature = 0;  // 0: greedy
+  int top_k = 0;          // 0: all
+  float top_p = 1, min_p = 0;
+  float repetition_penalty = 1;
+  int penalty_window = 64;
+  std::uint64_t seed = 0;
+};
+
+/// Picks tokens. Deterministic for a seed; ties go to the lower id.
+class Sampler {
+ public:
+  explicit Sampler(const SamplerOptions& options);
+  std::uint32_t pick(std::span<const float> logits);  // remembers what it picked, for the penalty
+  void accept(std::uint32_t token);                   // remembers a token of the prompt
+
+ private:
+  SamplerOptions options_;
+  std::uint64_t state_;
+  std::vector<std::uint32_t> recent_;
+};
+
+}  // namespace nibble
