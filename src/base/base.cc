@@ -3,6 +3,7 @@
 
 #include "base/result.h"
 #include "nibble/progress.h"
+#include "nibble/version.h"
 
 namespace nibble {
 namespace {
@@ -20,6 +21,8 @@ Progress& no_progress() {
   static NoProgress none;
   return none;
 }
+
+std::string_view version() { return NIBBLE_VERSION; }
 
 void check_failed(const char* condition, const char* file, int line) {
   std::fprintf(stderr, "nibble: internal error: %s at %s:%d\n", condition, file, line);

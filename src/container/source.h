@@ -44,6 +44,8 @@ class Source {
   virtual ~Source() = default;
   virtual const std::string& path() const = 0;
   virtual std::string_view container() const = 0;  // "gguf", "safetensors"
+  /// The files that hold tensors: one, or the parts of a split.
+  virtual std::vector<std::string> files() const = 0;
   virtual const std::vector<TensorInfo>& tensors() const = 0;
   /// The stored bytes of tensor `index`, in its stored format.
   virtual std::span<const std::byte> data(std::size_t index) const = 0;

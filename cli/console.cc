@@ -1,0 +1,123 @@
+#include "cli/console.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+
+namespace nibble::cli {
+namespace {
+
+std::atomic<bool> interrupt_flag = false;
+static_assert(std::atomic<bool>::is_always_lock_free);
+
+/// Control characters of hostile names must not reach the terminal, and an error is one line.
+std::string one_line(std::string_view text) {
+  std::string out(text);
+  for (char& c : out)
+    if (static_cast<unsigned char>(c) < 32 || c == 127) c = ' ';
+  return out;
+}
+
+}  // namespace
+
+int report(const Error& error) {
+  fmt::print(stderr, "nibble: {}\n", one_line(error.message()));
+  switch (error.code()) {
+    case ErrorCode::cancelled:
+      return kExitCancelled;
+    case ErrorCode::internal:
+      return kExitFault;
+    default:
+      return kExitBadInput;
+  }
+}
+
+int print_json(const nlohmann::ordered_json& document) {
+  const std::string text =
+      document.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  if (written && std::fflush(stdout) == 0) return kExitOk;
+  return report(Error(ErrorCode::io, "cannot write the result to standard output"));
+}
+
+std::string human_bytes(std::uint64_t bytes) {
+  static constexpr const char* units[] = {"B", "kB", "MB", "GB", "TB"};
+  double value = double(bytes);
+  int unit = 0;
+  while (value >= 999.5 && unit < 4) value /= 1000, ++unit;
+  if (unit == 0) return fmt::format("{} B", bytes);
+  return fmt::format("{:.{}f} {}", value, value < 10 ? 2 : 1, units[unit]);
+}
+
+std::string human_seconds(double seconds) {
+  if (seconds < 10) return fmt::format("{:.1f}s", seconds);
+  const long s = long(seconds + 0.5);
+  if (s < 60) return fmt::format("{}s", s);
+  if (s < 3600) return fmt::format("{}m{:02}s", s / 60, s % 60);
+  return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
+}
+
+void watch_interrupts() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) { interrupt_flag.store(true); };
+  action.sa_flags = int(SA_RESETHAND);
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+}
+
+bool interrupted() { return interrupt_flag.load(); }
+
+ConsoleProgress::ConsoleProgress() : terminal_(::isatty(STDERR_FILENO) != 0) {}
+
+ConsoleProgress::~ConsoleProgress() { clear(); }
+
+void ConsoleProgress::clear() {
+  if (drawn_) fmt::print(stderr, "\r\x1b[K");
+  drawn_ = false;
+}
+
+std::string ConsoleProgress::amount(std::uint64_t n) const {
+  return unit_ == "bytes" ? human_bytes(n) : fmt::format("{} {}", n, unit_);
+}
+
+void ConsoleProgress::begin(std::string_view phase, std::uint64_t total, std::string_view unit) {
+  phase_ = phase;
+  unit_ = unit;
+  total_ = total;
+  done_ = 0;
+  start_ = Clock::now();
+  shown_ = start_;
+}
+
+void ConsoleProgress::update(std::uint64_t done) {
+  done_ = done;
+  const auto now = Clock::now();
+  if (!terminal_ || now - shown_ < std::chrono::milliseconds(100)) return;
+  shown_ = now;
+  const double elapsed = std::chrono::duration<double>(now - start_).count();
+  std::string line = fmt::format("{}: {}", phase_, amount(done));
+  if (total_ > 0 && done > 0 && done <= total_) {
+    const double left = elapsed * double(total_ - done) / double(done);
+    line = fmt::format("{}: {:3.0f}% of {}, {} left", phase_, 100.0 * double(done) / double(total_),
+                       amount(total_), human_seconds(left));
+  }
+  fmt::print(stderr, "\r\x1b[K{}", one_line(line));
+  std::fflush(stderr);
+  drawn_ = true;
+}
+
+void ConsoleProgress::end() {
+  clear();
+  const double elapsed = std::chrono::duration<double>(Clock::now() - start_).count();
+  fmt::print(stderr, "{}: {} in {}\n", one_line(phase_), amount(done_), human_seconds(elapsed));
+}
+
+void ConsoleProgress::note(std::string_view message) {
+  clear();
+  fmt::print(stderr, "note: {}\n", one_line(message));
+}
+
+}  // namespace nibble::cli

@@ -1,0 +1,60 @@
+// What all subcommands share: progress with an estimate of the time left, errors, exit codes, JSON.
+//
+// stdout carries results only (with --json: one JSON document and nothing else); everything else
+// goes to stderr.
+#pragma once
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "nibble/error.h"
+#include "nibble/progress.h"
+
+namespace nibble::cli {
+
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitFault = 1;        // a fault of nibble itself
+inline constexpr int kExitBadInput = 2;     // arguments, files, the system said no
+inline constexpr int kExitCancelled = 130;  // Ctrl-C, as shells report it
+
+/// Prints `nibble: <message>` in one line on stderr and returns the exit code for it.
+int report(const Error& error);
+
+/// Prints one JSON document on stdout. Bytes that are not UTF-8 are replaced.
+int print_json(const nlohmann::ordered_json& document);
+
+/// "1.50 GB", "270.9 MB" (decimal units), "7 B".
+std::string human_bytes(std::uint64_t bytes);
+/// "1h02m", "3m05s", "12s", "0.4s".
+std::string human_seconds(double seconds);
+
+/// Makes Ctrl-C set a flag that ConsoleProgress::cancelled() sees; a second one kills.
+void watch_interrupts();
+bool interrupted();
+
+/// Progress on stderr: on a terminal one line that is redrawn, otherwise a line a phase.
+class ConsoleProgress final : public Progress {
+ public:
+  ConsoleProgress();
+  ~ConsoleProgress() override;
+  void begin(std::string_view phase, std::uint64_t total, std::string_view unit) override;
+  void update(std::uint64_t done) override;
+  void end() override;
+  void note(std::string_view message) override;
+  bool cancelled() const override { return interrupted(); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  std::string amount(std::uint64_t n) const;
+  void clear();
+
+  bool terminal_;
+  bool drawn_ = false;
+  std::string phase_, unit_;
+  std::uint64_t total_ = 0, done_ = 0;
+  Clock::time_point start_, shown_;
+};
+
+}  // namespace nibble::cli
