@@ -22,4 +22,34 @@ inline void put_u16(std::byte* out, std::uint16_t x) {
 inline float get_fp16(const std::byte* in) { return fp16_to_f32(get_u16(in)); }
 inline void put_fp16(std::byte* out, float x) { put_u16(out, f32_to_fp16(x)); }
 
+// Bit fields as every block here lays them: runs of kBytes bytes, each run holding the fields of
+// kBytes * (8 / kBits) consecutive items. Byte i of a run holds item i in its lowest kBits bits,
+// item kBytes + i in the next ones, and so on. An item's field is its bits kShift .. kShift +
+// kBits - 1.
+
+template <int kBits, int kBytes, int kShift = 0, class Item>
+void put_fields(const Item* items, int count, std::byte* out) {
+  constexpr unsigned mask = (1u << kBits) - 1;
+  for (; count > 0; count -= kBytes * (8 / kBits), items += kBytes * (8 / kBits), out += kBytes)
+    for (int i = 0; i < kBytes; ++i) {
+      unsigned byte = 0;
+      for (int f = 0; f < 8 / kBits; ++f)
+        byte |= (unsigned(items[f * kBytes + i]) >> kShift & mask) << (f * kBits);
+      out[i] = std::byte(byte);
+    }
+}
+
+/// The inverse. With kShift > 0 the field is put on top of what `items` holds already.
+template <int kBits, int kBytes, int kShift = 0, class Item>
+void get_fields(const std::byte* in, int count, Item* items) {
+  constexpr unsigned mask = (1u << kBits) - 1;
+  for (; count > 0; count -= kBytes * (8 / kBits), items += kBytes * (8 / kBits), in += kBytes)
+    for (int f = 0; f < 8 / kBits; ++f)
+      for (int i = 0; i < kBytes; ++i) {
+        const unsigned field = unsigned(get_u8(in + i)) >> (f * kBits) & mask;
+        Item& item = items[f * kBytes + i];
+        item = Item(kShift == 0 ? field : (unsigned(item) | field << kShift));
+      }
+}
+
 }  // namespace nibble

@@ -4,24 +4,32 @@
 
 namespace nibble {
 
+Format::Format(const Spec& spec) : spec_(spec) {
+  const auto& l = spec.layout.levels;
+  consecutive_ = !l.empty() && l.back() - l.front() == int(l.size()) - 1;
+}
+
 void Format::make_effective(Grid& grid) const {
   const Layout& l = layout();
   const int subs = l.scales == Layout::Scales::none ? 0 : block() / l.sub;
   for (int s = 0; s < subs; ++s) {
     const bool nested = l.scales == Layout::Scales::nested;
     grid.scale[s] = nested ? grid.d * float(grid.sub_scale[s]) : grid.d;
-    grid.offset[s] = !l.has_offset ? 0 : nested ? -(grid.dmin * float(grid.sub_min[s])) : grid.dmin;
+    grid.offset[s] = !l.has_offset ? -0.0f
+                     : nested      ? -(grid.dmin * float(grid.sub_min[s]))
+                                   : grid.dmin;
   }
 }
 
 Code Format::round(const Grid& grid, int pos, const float* x) const {
   const int s = pos / layout().sub;
-  Code best = 0;
+  const auto first = Code(layout().first_code);
+  Code best = first;
   float best_error = INFINITY;
-  for (std::size_t c = 0; c < layout().levels.size(); ++c) {
+  for (Code c = first; c < layout().levels.size(); ++c) {
     const float error =
         std::fabs(x[0] - (grid.scale[s] * float(layout().levels[c]) + grid.offset[s]));
-    if (error < best_error) best_error = error, best = Code(c);
+    if (error < best_error) best_error = error, best = c;
   }
   return best;
 }
@@ -32,15 +40,24 @@ void Format::value(const Grid& grid, int pos, Code code, float* out) const {
 }
 
 void Format::levels(const Grid&, const Code* codes, std::int8_t* out) const {
-  for (int i = 0; i < block(); ++i) out[i] = layout().levels[codes[i]];
+  const std::int8_t* table = layout().levels.data();
+  if (consecutive_)
+    for (int i = 0; i < block(); ++i) out[i] = std::int8_t(table[0] + int(codes[i]));
+  else
+    for (int i = 0; i < block(); ++i) out[i] = table[codes[i]];
 }
 
 void Format::decode(const std::byte* in, std::size_t blocks, float* out) const {
   Grid grid;
   Code codes[kMaxBlock];
-  for (std::size_t b = 0; b < blocks; ++b, in += spec_.bytes, out += block()) {
+  std::int8_t level[kMaxBlock];
+  const int sub = layout().sub;
+  for (std::size_t b = 0; b < blocks; ++b, in += spec_.bytes) {
     unpack(in, grid, codes);
-    for (int i = 0; i < block(); i += spec_.grain) value(grid, i, codes[i / spec_.grain], out + i);
+    levels(grid, codes, level);
+    for (int s = 0; s < block() / sub; ++s)
+      for (int i = 0; i < sub; ++i)
+        *out++ = grid.scale[s] * float(level[s * sub + i]) + grid.offset[s];
   }
 }
 

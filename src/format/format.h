@@ -36,7 +36,7 @@ struct Grid {
       sub_scale{};  // integer factors of d, where the format has them
   std::array<std::int16_t, kMaxSubBlocks> sub_min{};  // integer factors of dmin
   std::array<float, kMaxSubBlocks> scale{};           // effective: what multiplies a level
-  std::array<float, kMaxSubBlocks> offset{};          // effective: what is added
+  std::array<float, kMaxSubBlocks> offset{};          // effective: what is added (-0.0 if nothing)
 };
 
 /// How a format stores the scales of a block, for the searches in round/.
@@ -55,7 +55,8 @@ struct Layout {
       scale_max = 0;   // range of sub_scale (nested); q3_k, iq4_xs and q6_k have signed ones
   int offset_max = 0;  // sub_min ranges over 0..offset_max (nested, has_offset)
   std::span<const std::int8_t>
-      levels;  // level of each code, ascending; code = index. Empty: none, or a codebook
+      levels;          // level of each code, ascending; code = index. Empty: none, or a codebook
+  int first_code = 0;  // codes below it are decoded, but never chosen
 };
 
 class Format {
@@ -70,7 +71,7 @@ class Format {
     Layout layout;
   };
 
-  explicit Format(const Spec& spec) : spec_(spec) {}
+  explicit Format(const Spec& spec);
   virtual ~Format() = default;
   Format(const Format&) = delete;
   Format& operator=(const Format&) = delete;
@@ -89,7 +90,7 @@ class Format {
   void make_effective(Grid& grid) const;
 
   /// The nearest code (of `grain` columns at column `pos` of the block) to x[0..grain). Ties go to
-  /// the lower code.
+  /// the lower code. A NaN gets the first code (a NaN where the format has one).
   virtual Code round(const Grid& grid, int pos, const float* x) const;
   /// What the runtime will see for `code` at column `pos`: out[0..grain).
   virtual void value(const Grid& grid, int pos, Code code, float* out) const;
@@ -101,11 +102,12 @@ class Format {
   /// The inverse for every possible content of the bytes; fills stored and effective fields.
   virtual void unpack(const std::byte* in, Grid& grid, Code* codes) const = 0;
 
-  /// Decodes `blocks` consecutive blocks to float32.
+  /// Decodes `blocks` consecutive blocks to float32. Formats without levels override it.
   virtual void decode(const std::byte* in, std::size_t blocks, float* out) const;
 
  private:
   Spec spec_;
+  bool consecutive_;  // level = levels[0] + code
 };
 
 /// All formats, in the order of their nibble_register lines.

@@ -2,11 +2,12 @@
 // in its low half and column i + 16 in its high half. value = d * (code - 8).
 #include "format/bits.h"
 #include "format/format.h"
+#include "format/levels.h"
 
 namespace nibble {
 namespace {
 
-constexpr std::int8_t kLevels[] = {-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7};
+constexpr auto kLevels = consecutive_levels<-8, 16>();
 
 class Q4_0 final : public Format {
  public:
@@ -21,15 +22,12 @@ class Q4_0 final : public Format {
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     put_fp16(out, grid.d);
-    for (int i = 0; i < 16; ++i) out[2 + i] = std::byte(codes[i] | codes[i + 16] << 4);
+    put_fields<4, 16>(codes, 32, out + 2);
   }
 
   void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
     grid.d = get_fp16(in);
-    for (int i = 0; i < 16; ++i) {
-      codes[i] = get_u8(in + 2 + i) & 15u;
-      codes[i + 16] = get_u8(in + 2 + i) >> 4;
-    }
+    get_fields<4, 16>(in + 2, 32, codes);
     make_effective(grid);
   }
 };

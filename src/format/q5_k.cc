@@ -1,0 +1,59 @@
+// Q5_K: 256 weights in 176 bytes, sub-blocks of 32. fp16 d; fp16 dmin; 12 bytes of 6-bit scales s
+// and offsets m (k_scales.h); 32 bytes with the top bits of the codes: byte i holds columns i, i +
+// 32, ..., i + 224 from its lowest bit up; 128 bytes with their lower 4 bits: of each 64 columns,
+// byte i of 32 holds column i in its low half and column i + 32 in its high half. value = (d * s) *
+// code - dmin * m.
+#include "format/bits.h"
+#include "format/format.h"
+#include "format/k_scales.h"
+#include "format/levels.h"
+
+namespace nibble {
+namespace {
+
+constexpr auto kLevels = consecutive_levels<0, 32>();
+
+class Q5K final : public Format {
+ public:
+  Q5K()
+      : Format({.id = "q5_k",
+                .block = 256,
+                .grain = 1,
+                .bytes = 176,
+                .ggml_type = 13,
+                .ggml_name = "Q5_K",
+                .layout = {.scales = Layout::Scales::nested,
+                           .sub = 32,
+                           .has_offset = true,
+                           .scale_min = 0,
+                           .scale_max = 63,
+                           .offset_max = 63,
+                           .levels = kLevels}}) {}
+
+  void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
+    put_fp16(out, grid.d);
+    put_fp16(out + 2, grid.dmin);
+    put_k_scales(grid, out + 4);
+    put_fields<1, 32, 4>(codes, 256, out + 16);
+    put_fields<4, 32>(codes, 256, out + 48);
+  }
+
+  void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
+    grid.d = get_fp16(in);
+    grid.dmin = get_fp16(in + 2);
+    get_k_scales(in + 4, grid);
+    get_fields<4, 32>(in + 48, 256, codes);
+    get_fields<1, 32, 4>(in + 16, 256, codes);
+    make_effective(grid);
+  }
+};
+
+}  // namespace
+
+namespace registry {
+const Format& format_q5_k() {
+  static const Q5K format;
+  return format;
+}
+}  // namespace registry
+}  // namespace nibble
