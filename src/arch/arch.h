@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "arch/graph.h"
@@ -33,11 +34,18 @@ class Arch {
   virtual std::string_view id() const = 0;  // GGUF's general.architecture
   virtual std::span<const std::string_view> hf_architectures()
       const = 0;  // "LlamaForCausalLM", ...
+  /// Hostile input: every number is checked, errors name the field.
   virtual Result<ModelConfig> from_hf(const Json& config) const = 0;
-  virtual Result<ModelConfig> from_gguf(const Metadata& metadata) const = 0;
+  /// From the keys of a GGUF; what it does not say in keys (tied head, biases, vocabulary,
+  /// rope_freqs) from its tensors.
+  virtual Result<ModelConfig> from_gguf(const Source& source) const = 0;
   /// Sets the architecture's keys ("llama.block_count", ...), general.architecture included.
   virtual void to_gguf(const ModelConfig& config, Metadata& metadata) const = 0;
+  /// One rule a weight of the graph, except weights that are computed (rope_freqs.weight).
   virtual std::vector<TensorRule> tensor_rules(const ModelConfig& config) const = 0;
+  /// The name by which the rules know a tensor of a Hugging Face checkpoint; empty for a tensor
+  /// that is known and not needed.
+  virtual std::string canonical_name(std::string_view stored, const ModelConfig& config) const = 0;
   virtual Graph graph(const ModelConfig& config) const = 0;
 };
 
@@ -57,13 +65,20 @@ class Model {
   const Graph& graph() const { return graph_; }
   const ModelConfig& config() const { return graph_.config; }
 
-  /// Under GGUF names, in GGUF order (embedding, output norm, head, then blocks); formats as
-  /// stored. Includes tensors that are generated (rope_freqs.weight for llama3 scaling).
+  /// One a weight of the graph, in the same order: GGUF names and shapes, formats as stored.
+  /// Includes rope_freqs.weight where it is computed (Llama 3.1 scaling from Hugging Face).
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
   std::optional<std::size_t> find(std::string_view name) const;
 
-  /// Rows [begin, end) of a tensor as float32, rewritten to GGUF's order and values. Thread-safe.
+  /// Rows [begin, end) of a tensor as float32, in GGUF's order and values: out[(end - begin) *
+  /// columns]. Thread-safe.
   void load_rows(std::size_t index, std::uint64_t begin, std::uint64_t end, float* out) const;
+  /// The same rows as stored bytes in GGUF's order, row_bytes(columns) each. Only where
+  /// keeps_values(index).
+  void load_bytes(std::size_t index, std::uint64_t begin, std::uint64_t end, std::byte* out) const;
+  /// A GGUF would hold the stored values, if perhaps in another order of rows. False for Gemma
+  /// norms and computed tensors from Hugging Face checkpoints.
+  bool keeps_values(std::size_t index) const;
   /// The stored bytes if they are already what a GGUF would hold (no rewrite needed), else empty.
   std::span<const std::byte> stored(std::size_t index) const;
   /// Gives pages of these rows back to the system.
@@ -71,16 +86,28 @@ class Model {
 
  private:
   struct Origin {
-    std::size_t source_index;
-    TensorRule::Rewrite rewrite;
-    std::uint32_t heads;
+    std::size_t source_index = 0;
+    TensorRule::Rewrite rewrite = TensorRule::Rewrite::none;
+    std::uint64_t head_rows = 0;  // interleave_heads: rows a head
+    bool computed = false;        // rope_freqs.weight from the config
   };
+  Status from_gguf();
+  Status from_hf();
+  Status bind(const Weight& weight, std::string_view stored_name, const TensorRule* rule);
+  std::uint64_t stored_row(const Origin& origin, std::uint64_t row) const;
+
   std::unique_ptr<Source> source_;
   const Arch* arch_ = nullptr;
   Graph graph_;
   std::vector<TensorInfo> tensors_;
   std::vector<Origin> origins_;
-  std::vector<std::vector<float>> generated_;
+  std::unordered_map<std::string, std::size_t> index_;
 };
+
+/// Metadata that a GGUF of this model starts from. For a Hugging Face source: general.* and the
+/// architecture's keys; text/ adds tokenizer.* (Tokenizer::to_gguf), the writer of the file adds
+/// general.file_type and general.quantization_version. For a GGUF source: all its own keys, the
+/// tokenizer's included, without those of splits.
+Metadata gguf_metadata(const Model& model);
 
 }  // namespace nibble

@@ -32,11 +32,11 @@ struct Node {
   enum class Activation { silu, gelu_tanh };
 
   Kind kind;
-  std::vector<Slot> in;
+  std::vector<Slot> in = {};
   Slot out = 0;
-  std::string weight, bias;  // tensor names
-  std::string
-      tap;  // linear: the activation it reads; linears that read the same one share the name
+  std::string weight = {}, bias = {};  // tensor names
+  std::string tap =
+      {};  // linear: the activation it reads; linears that read the same one share the name
   int layer = -1;
   float scale = 1;           // embed, attend
   float cap = 0;             // softcap; attend: softcap of the scores, 0: none
@@ -49,16 +49,16 @@ struct Node {
 
 /// A weight that the graph reads.
 struct Weight {
-  enum class Role { embedding, head, matrix, norm, bias };
-  std::string name;                  // "blk.0.attn_q.weight"
-  std::vector<std::uint64_t> shape;  // outermost first
+  enum class Role { embedding, head, matrix, norm, bias, rope };  // rope: rope_freqs.weight
+  std::string name;                                               // "blk.0.attn_q.weight"
+  std::vector<std::uint64_t> shape;                               // outermost first
   Role role;
   int layer = -1;
 };
 
 /// Two places where a per-channel scale moved from one to the other leaves the function unchanged.
 struct Fold {
-  std::string from;             // a norm weight, or a linear whose rows (outputs) are scaled
+  std::string from;             // a norm weight, or a linear whose rows (and bias) are scaled
   std::vector<std::string> to;  // linears whose columns (inputs) are divided
 };
 
@@ -69,7 +69,7 @@ struct Graph {
   std::vector<Node> before;               // embedding
   std::vector<std::vector<Node>> blocks;  // one list a transformer block
   std::vector<Node> after;                // final norm and head
-  std::vector<Weight> weights;
+  std::vector<Weight> weights;            // in the order a GGUF holds them
   std::vector<Fold> folds;
   bool rope_neighbours = false;  // GGUF llama order: pairs (2i, 2i+1)
 };
