@@ -11,10 +11,12 @@
 set(NIBBLE_BASE_format Format)
 set(NIBBLE_BASE_round Rounder)
 set(NIBBLE_BASE_arch Arch)
+set(NIBBLE_BASE_container Container)
 set(NIBBLE_BASE_kernel Kernel)
 set(NIBBLE_HEADER_format format/format.h)
 set(NIBBLE_HEADER_round round/rounder.h)
 set(NIBBLE_HEADER_arch arch/arch.h)
+set(NIBBLE_HEADER_container container/container.h)
 set(NIBBLE_HEADER_kernel kernel/kernel.h)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

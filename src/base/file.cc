@@ -106,6 +106,13 @@ Result<OutputFile> OutputFile::create(const std::string& path) {
   return file;
 }
 
+Status OutputFile::reserve(std::uint64_t bytes) {
+  if (bytes == 0 || ::fallocate(fd_, FALLOC_FL_KEEP_SIZE, 0, off_t(bytes)) == 0) return {};
+  if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG) return {};
+  return fail(ErrorCode::io, "{}: cannot set aside {} bytes: {}", path_, bytes,
+              std::strerror(errno));
+}
+
 Status OutputFile::write(std::span<const std::byte> bytes) {
   NIBBLE_DO(write_all(fd_, bytes, path_, -1));
   size_ += bytes.size();

@@ -43,6 +43,9 @@ class OutputFile {
   ~OutputFile();
 
   static Result<OutputFile> create(const std::string& path);
+  /// Sets aside the space for a file of `bytes`, so that a full disk is found before the work.
+  /// Where the file system cannot, nothing happens.
+  Status reserve(std::uint64_t bytes);
   Status write(std::span<const std::byte> bytes);  // appends
   Status write_at(std::uint64_t offset, std::span<const std::byte> bytes);
   std::uint64_t size() const { return size_; }       // bytes appended so far

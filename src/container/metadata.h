@@ -27,6 +27,9 @@ class Metadata {
  public:
   using Entry = std::pair<std::string, MetaValue>;
 
+  /// Many entries at once; a key that occurs twice is an error.
+  static Result<Metadata> from(std::vector<Entry> entries);
+
   const std::vector<Entry>& entries() const { return entries_; }
   const MetaValue* find(std::string_view key) const;
   void set(std::string key, MetaValue value);  // replaces in place or appends

@@ -28,6 +28,10 @@ struct TensorInfo {
   std::uint64_t rows() const { return columns() == 0 ? 0 : elements() / columns(); }
 };
 
+/// Bytes of a tensor of this shape stored in this format. Columns that are not whole blocks, a
+/// dimension of 0 and sizes beyond 2^63 are errors.
+Result<std::uint64_t> stored_bytes(const Format& format, const std::vector<std::uint64_t>& shape);
+
 /// The files of a Hugging Face directory that are not tensors. Absent files are empty.
 struct HfFiles {
   Json config;                 // config.json, an object

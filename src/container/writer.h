@@ -33,4 +33,7 @@ Result<std::unique_ptr<Writer>> create_gguf(const std::string& path, const Metad
                                             const std::vector<TensorInfo>& tensors,
                                             const WriteOptions& options = {});
 
+/// An error if `path`, or parts of a split that would be named after it, exist already.
+Status check_not_there(const std::string& path);
+
 }  // namespace nibble

@@ -1,0 +1,129 @@
+#include <gmock/gmock.h>
+
+#include <filesystem>
+
+#include "container/gguf_parse.h"
+#include "support/checkpoints.h"
+#include "support/temp_dir.h"
+
+namespace nibble {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::vector<Sample> some_tensors() {
+  return {make_sample("vector", "f32", {5}), make_sample("matrix", "q4_0", {3, 64}),
+          make_sample("half", "f16", {2, 3, 7}), make_sample("brain", "bf16", {1, 2, 3, 4})};
+}
+
+TEST(Gguf, EveryTypeAndTensorSurvivesTheRoundTrip) {
+  const TempDir dir;
+  const auto samples = some_tensors();
+  const auto paths = write_gguf(dir / "m.gguf", all_types(), samples);
+  ASSERT_TRUE(paths) << paths.error().message();
+  EXPECT_EQ(*paths, std::vector{dir / "m.gguf"});
+  const auto source = open_source(dir / "m.gguf");
+  ASSERT_TRUE(source) << source.error().message();
+  EXPECT_EQ((*source)->metadata().entries(), all_types().entries());
+  expect_same(**source, samples);
+  EXPECT_EQ((*source)->find("half"), std::size_t(2));
+  EXPECT_EQ((*source)->find("none"), std::nullopt);
+}
+
+TEST(Gguf, AlignmentIsKept) {
+  const TempDir dir;
+  for (const std::uint32_t alignment : {1u, 8u, 4096u}) {
+    Metadata metadata;
+    metadata.set("general.alignment", alignment);
+    ASSERT_TRUE(write_gguf(dir / "m.gguf", metadata, some_tensors()));
+    const std::string file = read_file(dir / "m.gguf");
+    const auto header = parse_gguf(std::as_bytes(std::span(file)));
+    ASSERT_TRUE(header) << header.error().message();
+    EXPECT_EQ(header->alignment, alignment);
+    for (const std::uint64_t offset : header->offsets) EXPECT_EQ(offset % alignment, 0u);
+    EXPECT_EQ(file.size() % alignment, 0u);
+  }
+}
+
+TEST(Gguf, SplitOpensFromAnyPart) {
+  const TempDir dir;
+  const auto samples = some_tensors();
+  const auto paths = write_gguf(dir / "m.gguf", all_types(), samples, {.split_bytes = 132});
+  ASSERT_TRUE(paths) << paths.error().message();
+  ASSERT_EQ(paths->size(), 2u);
+  EXPECT_EQ(paths->front(), dir / "m-00001-of-00002.gguf");
+  for (const std::string& path : *paths) {
+    const auto source = open_source(path);
+    ASSERT_TRUE(source) << source.error().message();
+    EXPECT_EQ((*source)->files(), *paths);
+    EXPECT_EQ((*source)->metadata().entries(), all_types().entries());
+    expect_same(**source, samples);
+  }
+}
+
+TEST(Gguf, SplitWithAMissingPartOrAnotherNameFails) {
+  const TempDir dir;
+  const auto paths = write_gguf(dir / "m.gguf", {}, some_tensors(), {.split_bytes = 132});
+  ASSERT_TRUE(paths);
+  std::filesystem::copy(paths->front(), dir / "other.gguf");
+  auto source = open_source(dir / "other.gguf");
+  ASSERT_FALSE(source);
+  EXPECT_THAT(source.error().message(), HasSubstr("one of 2 parts"));
+  std::filesystem::copy(paths->front(), paths->back(),
+                        std::filesystem::copy_options::overwrite_existing);
+  source = open_source(paths->front());
+  ASSERT_FALSE(source);
+  EXPECT_THAT(source.error().message(), HasSubstr("is part 1 of 2 by its metadata, 2 of 2"));
+  std::filesystem::remove(paths->back());
+  source = open_source(paths->front());
+  ASSERT_FALSE(source);
+  EXPECT_THAT(source.error().message(), HasSubstr("m-00002-of-00002.gguf: cannot open"));
+}
+
+TEST(Gguf, WriterRefusesWrongSizesAndLeavesNothing) {
+  const TempDir dir;
+  const auto samples = some_tensors();
+  const auto bytes = std::as_bytes(std::span(samples[0].data));
+  {
+    auto writer = create_gguf(dir / "m.gguf", {}, infos(samples));
+    ASSERT_TRUE(writer);
+    EXPECT_TRUE((*writer)->write(0, bytes.first(3)));
+    EXPECT_FALSE((*writer)->write(0, bytes));  // 3 bytes too many
+    EXPECT_FALSE((*writer)->write(1, bytes));  // tensor 0 is not complete
+    EXPECT_FALSE((*writer)->finish());
+    EXPECT_EQ(dir.files(), 1u);
+  }
+  EXPECT_EQ(dir.files(), 0u);
+}
+
+TEST(Gguf, WriterRefusesWhatStockToolsCannotLoad) {
+  const TempDir dir;
+  const auto refused = [&](Sample sample, const Metadata& metadata = {}) {
+    const auto writer = create_gguf(dir / "m.gguf", metadata, {sample.info});
+    EXPECT_FALSE(writer);
+    EXPECT_EQ(dir.files(), 0u);
+  };
+  refused(make_sample(std::string(64, 'x'), "f32", {1}));
+  refused(make_sample("\xff", "f32", {1}));
+  refused(make_sample("five", "f32", {1, 1, 1, 1, 1}));
+  Metadata metadata;
+  metadata.set("general.alignment", std::uint32_t(24));
+  refused(make_sample("x", "f32", {1}), metadata);
+  const Sample twice = make_sample("x", "f32", {1});
+  EXPECT_FALSE(create_gguf(dir / "m.gguf", {}, {twice.info, twice.info}));
+}
+
+TEST(Gguf, ExistingOutputIsFound) {
+  const TempDir dir;
+  EXPECT_TRUE(check_not_there(dir / "m.gguf"));
+  write_file(dir / "m.gguf.part", "");
+  write_file(dir / "mm-00001-of-00002.gguf", "");
+  EXPECT_TRUE(check_not_there(dir / "m.gguf"));
+  write_file(dir / "m-00001-of-00002.gguf", "");
+  EXPECT_FALSE(check_not_there(dir / "m.gguf"));
+  write_file(dir / "n.gguf", "");
+  EXPECT_FALSE(check_not_there(dir / "n.gguf"));
+}
+
+}  // namespace
+}  // namespace nibble
