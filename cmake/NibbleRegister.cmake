@@ -1,6 +1,7 @@
-# nibble_register(<kind> <name> [ISA <isa>...])
+# nibble_register(<kind> <name> [ISA] [FOLDER <folder>])
 #
-# Adds src/<kind>/<name>.cc to the library and one line to the generated registry of that kind. The file defines
+# Adds src/<folder>/<name>.cc (folder: the kind, unless given) to the library and one line to the generated registry of
+# that kind. The file defines
 #   const Base& nibble::registry::<kind>_<name>();
 # (Base is Format, Rounder, Arch, ... as listed below). Self-registering statics would vanish from a static archive.
 #
@@ -13,11 +14,13 @@ set(NIBBLE_BASE_round Rounder)
 set(NIBBLE_BASE_arch Arch)
 set(NIBBLE_BASE_container Container)
 set(NIBBLE_BASE_kernel Kernel)
+set(NIBBLE_BASE_ops Ops)
 set(NIBBLE_HEADER_format format/format.h)
 set(NIBBLE_HEADER_round round/rounder.h)
 set(NIBBLE_HEADER_arch arch/arch.h)
 set(NIBBLE_HEADER_container container/container.h)
 set(NIBBLE_HEADER_kernel kernel/kernel.h)
+set(NIBBLE_HEADER_ops kernel/ops.h)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(NIBBLE_TARGET_ISAS scalar avx2 avx512)
@@ -32,7 +35,8 @@ endif()
 set(NIBBLE_FLAGS_scalar "")
 set(NIBBLE_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(NIBBLE_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
-    -mprefer-vector-width=512)
+    -mprefer-vector-width=512
+    -Wno-maybe-uninitialized)  # false alarms inside GCC 12's own avx512fintrin.h
 set(NIBBLE_FLAGS_neon -march=armv8.2-a+dotprod+fp16)
 
 # Compiles `file` once per instruction set, with NIBBLE_ISA naming the inner namespace, into the library `nibble`.
@@ -54,9 +58,12 @@ function(nibble_isa_source file)
 endfunction()
 
 function(nibble_register kind name)
-  cmake_parse_arguments(PARSE_ARGV 2 arg "" "" "ISA")
+  cmake_parse_arguments(PARSE_ARGV 2 arg "ISA" "FOLDER" "")
+  if(NOT arg_FOLDER)
+    set(arg_FOLDER ${kind})
+  endif()
   set_property(GLOBAL APPEND PROPERTY NIBBLE_KINDS ${kind})
-  set(file ${CMAKE_SOURCE_DIR}/src/${kind}/${name}.cc)
+  set(file ${CMAKE_SOURCE_DIR}/src/${arg_FOLDER}/${name}.cc)
   if(arg_ISA)
     nibble_isa_source(${file})
     foreach(isa ${NIBBLE_TARGET_ISAS})

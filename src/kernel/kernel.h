@@ -1,12 +1,16 @@
 // Products of packed weights, one implementation for each kind of packing and instruction set.
 //
-// Kernel files include intrinsics, C headers and this header only: an inline std:: function
-// compiled with AVX-512 flags could be picked by the linker for everybody. So: plain structs, raw
-// pointers.
+// Kernel files include intrinsics, C headers and this folder's C-only headers: an inline std::
+// function compiled with AVX-512 flags could be picked by the linker for everybody. So: plain
+// structs, raw pointers.
 //
 // Packed weights are panels of `kPanelRows` rows, interleaved so that one vector holds the same
 // columns of all rows of a panel: sums run down the lanes and never across them, and their order is
 // the same on every instruction set.
+//
+// Quantized weights keep the scales of their format as they were stored (fp16 and small integers),
+// for a product with one token is bound by the bytes read. A weight is scale * level + offset with
+// level = code + bias, so products of codes are unsigned times signed, as the processors have them.
 #pragma once
 
 #include <stdint.h>
@@ -20,41 +24,57 @@ enum class Packing : int {
   f32,   // [columns][16] float
   f16,   // [columns][16] fp16
   bf16,  // [columns][16] bf16
-  w8,    // [columns/4][16][4] int8 levels, and [columns/sub][16] scale and offset
-  w4,    // 4-bit codes, and the levels they name, and [columns/sub][16] scale and offset
+  w8,    // [columns/4][16][4] codes, a byte each
+  w4,    // [columns/8][16][4] bytes: low half columns 0..3 of the 8, high half columns 4..7
 };
 
-/// One packed matrix: rows are padded with zeros to whole panels.
+/// One packed matrix: rows are padded with zeros to whole panels. Arrays lie [panel][...][16].
 struct PackedView {
   Packing packing;
   int64_t rows, columns;
-  int sub;                 // columns a scale: 16 or 32 (w8, w4)
   const uint8_t* weights;  // panels one after the other, 64-byte aligned
-  const float* scales;     // [panel][columns/sub][16], what multiplies a level
-  const float* offsets;    // the same shape, what is added; null: none
-  int8_t levels[16];       // w4: level of each code
+
+  // Quantized packings only. With sub-scales (sub_scale not null) scale = d * sub_scale and
+  // offset = -(dmin * sub_min); without: scale = d, offset = dmin. dmin null: no offset.
+  int sub;                   // columns a scale: 16 or 32
+  int block;                 // columns a d: a multiple of sub
+  const uint16_t *d, *dmin;  // fp16 [panel][columns/block][16]
+  const int8_t* sub_scale;   // [panel][columns/sub][16], or null
+  const uint8_t* sub_min;    // the same, or null
+  int bias;                  // level = code + bias
+  int max_code;              // largest code (after `table`)
+  const uint8_t* table;      // w4: what the 16 codes stand for, or null for themselves
 };
 
 /// The inputs of a product: `tokens` rows of `columns` values.
 struct InputView {
   int64_t tokens, columns;
-  const float* values;  // [tokens][columns]
-  const int8_t*
-      codes;  // [tokens][columns] rounded to 8 bits, or null: then the product is with `values`
-  const float* scales;  // [tokens][columns/32]
-  const float*
-      sums;  // [tokens][columns/16] sum of values of each 16 columns as the codes hold them
+  const float* values;       // [tokens][columns]
+  const int8_t* codes;       // [tokens][columns] rounded to 8 bits, -127..127, or null
+  const float* scales;       // [tokens][columns/32]
+  const int32_t* code_sums;  // [tokens][columns/16] sum of 16 codes
+};
+
+/// A part of a product, for one thread.
+struct Work {
+  int64_t panel_begin, panel_end;
+  int64_t token_begin, token_end;
+  float* out;          // out[t * out_stride + r], all rows of the matrix
+  int64_t out_stride;  // floats
+  void* scratch;       // 64-byte aligned, Kernel::scratch_bytes, one a thread
 };
 
 struct Kernel {
   const char* isa;
   Packing packing;
-  /// out[t * out_stride + r] = sum_j W[r][j] x[t][j] for all tokens and the rows of panels [begin,
-  /// end). Uses input->codes where they are not null (w8, w4), else input->values. `scratch` has
-  /// scratch_bytes, one a thread.
-  void (*multiply)(const PackedView* w, const InputView* input, int64_t begin, int64_t end,
-                   float* out, int64_t out_stride, void* scratch);
-  int64_t (*scratch_bytes)(const PackedView* w);
+  /// out[t * out_stride + r] = sum_j W[r][j] x[t][j]. With input->codes (w8, w4 only) integer
+  /// products, exact within a scale; else float32 products of the values with decoded weights.
+  void (*multiply)(const PackedView* w, const InputView* input, const Work* work);
+  /// tile[j * 16 + r] = W[panel * 16 + r][begin + j], for columns [begin, end), multiples of 32 in
+  /// quantized packings: just what the format decodes to.
+  void (*decode)(const PackedView* w, int64_t panel, int64_t begin, int64_t end, float* tile);
+  /// Scratch for work of at most `tokens` tokens.
+  int64_t (*scratch_bytes)(const PackedView* w, int64_t tokens);
 };
 
 }  // namespace nibble

@@ -13,34 +13,41 @@
 
 namespace nibble {
 
-/// How inputs of products with quantized weights are represented.
+/// How inputs of products with quantized weights are represented. Weights in f32, f16 and bf16 are
+/// always multiplied in float32.
 enum class Precision {
   exact,  // float32: the reference for evaluation
   fast,   // rounded to 8 bits, as every fast runtime does
 };
 
-/// Where a packed matrix comes from: rows of blocks, or a function that gives rows as float32.
 class Matrix {
  public:
   Matrix() = default;
 
-  /// Repacks `bytes` (rows of format.row_bytes(columns)) into panels. Errors: unknown NIBBLE_ISA.
+  /// Repacks `bytes` (`rows` rows of format.row_bytes(columns)) into panels for the active
+  /// instruction set. Errors: sizes that do not match, a NIBBLE_ISA that is unknown or does not run
+  /// here.
   static Result<Matrix> pack(const Format& format, std::int64_t rows, std::int64_t columns,
                              std::span<const std::byte> bytes, ThreadPool& pool);
+  /// The same for the kernels of one instruction set, for tests and benchmarks.
+  static Result<Matrix> pack(const Format& format, std::int64_t rows, std::int64_t columns,
+                             std::span<const std::byte> bytes, ThreadPool& pool,
+                             std::string_view isa);
 
   std::int64_t rows() const { return view_.rows; }
   std::int64_t columns() const { return view_.columns; }
   const PackedView& view() const { return view_; }
-  std::size_t bytes() const;  // of memory held
+  const Kernel& kernel() const { return *kernel_; }
+  std::size_t bytes() const { return bytes_; }  // of memory held
 
   /// One row as float32, for embeddings.
   void row(std::int64_t index, float* out) const;
 
  private:
-  friend class Product;
   PackedView view_{};
   const Kernel* kernel_ = nullptr;
-  std::shared_ptr<void> storage_;
+  std::size_t bytes_ = 0;
+  std::shared_ptr<std::byte> storage_;
 };
 
 /// The inputs of one or more products, with their 8-bit form made once and only if needed.
@@ -48,18 +55,22 @@ class Input {
  public:
   /// Keeps a reference to `values` ([tokens][columns]).
   Input(const float* values, std::int64_t tokens, std::int64_t columns, Precision precision);
-  /// out[t * out_stride + r] (+= nothing): the product with every row of `w`, plus bias[r] where
-  /// bias is not null.
+  /// out[t * out_stride + r] = the product of row r of `w` with token t, plus bias[r] where bias is
+  /// not null. Not to be called by two threads at once.
   void multiply(const Matrix& w, const float* bias, float* out, std::int64_t out_stride,
                 ThreadPool& pool);
 
  private:
+  void quantize(ThreadPool& pool);
+
   InputView view_;
   Precision precision_;
-  bool quantized_ = false;
   std::unique_ptr<std::byte[]> storage_;
 };
 
+/// All kernels, every packing on every instruction set this build has.
 std::span<const Kernel* const> kernel_registry();
+/// nullptr if there is none.
+const Kernel* find_kernel(Packing packing, std::string_view isa);
 
 }  // namespace nibble

@@ -6,23 +6,37 @@
 
 namespace nibble {
 
-/// Attention of one token's queries that share one key-value head. Keys and values lie as fp16
-/// [position][head_dim].
+/// Causal attention of `tokens` consecutive tokens with the queries of one key-value head. The
+/// token at position p sees positions p - window + 1 .. p (window 0: 0 .. p), which are all in the
+/// cache.
+///
+/// Keys lie in panels of 16 positions, fp16 [position / 16][head_dim][16]: written by
+/// Ops::store_key. Values lie fp16 [position][head_dim].
 struct AttendArgs {
-  const float* q;        // [group][head_dim]
-  float* out;            // [group][head_dim]
-  const uint16_t* keys;  // fp16, position p at keys + p * stride
-  const uint16_t* values;
-  int64_t stride;      // fp16 values from one position to the next
-  int64_t begin, end;  // positions that are attended to: [begin, end)
+  const float* q;                 // query h of token t: q + t * q_stride + h * head_dim, h < group
+  float* out;                     // likewise with out_stride
+  int64_t q_stride, out_stride;   // floats from one token to the next
+  const uint16_t *keys, *values;  // the cache of this key-value head
+  int64_t key_stride;             // fp16 values from one panel of 16 positions to the next
+  int64_t value_stride;           // fp16 values from one position to the next
+  int64_t position;               // of the first token
+  int64_t tokens, window;
   int group, head_dim;
   float scale, cap;  // cap: soft cap of the scores, 0: none
-  float* scratch;    // group * (end - begin) values
+  float* scratch;    // attend_scratch(...) floats
 };
+
+/// Floats of scratch that attention needs. Work on at most kAttendTokens tokens at a time: more
+/// gain nothing.
+inline constexpr int64_t kAttendTokens = 16;
+inline int64_t attend_scratch(int64_t tokens, int group, int head_dim, int64_t position) {
+  const int64_t seen = (position + tokens + 15) / 16 * 16;
+  return tokens * group * (seen + head_dim) + 16 * seen;
+}
 
 struct Ops {
   const char* isa;
-  /// out = x / sqrt(mean(x^2) + eps) * w
+  /// out = x / sqrt(mean(x^2) + eps) * w. In place allowed.
   void (*rms_norm)(const float* x, const float* w, float* out, int64_t n, float eps);
   void (*silu_mul)(const float* a, const float* b, float* out, int64_t n);  // silu(a) * b
   void (*gelu_mul)(const float* a, const float* b, float* out, int64_t n);  // gelu_tanh(a) * b
@@ -33,14 +47,18 @@ struct Ops {
   void (*rope)(float* x, int64_t heads, int64_t head_dim, const float* cosines, const float* sines,
                bool neighbours);
   void (*attend)(const AttendArgs* args);
+  /// Writes the key of one position into the cache of its head (see AttendArgs).
+  void (*store_key)(const float* key, int head_dim, uint16_t* keys, int64_t key_stride,
+                    int64_t position);
   void (*f32_to_fp16)(const float* in, uint16_t* out, int64_t n);
   void (*fp16_to_f32)(const uint16_t* in, float* out, int64_t n);
-  /// Rounds to 8 bits: per 32 values a scale (max |x| / 127), per 16 values the sum of what the
-  /// codes stand for.
-  void (*quantize_input)(const float* x, int64_t n, int8_t* codes, float* scales, float* sums);
+  /// Rounds to 8 bits, n a multiple of 32: per 32 values a scale (max |x| / 127; NaN if any value
+  /// is not finite), per 16 values the sum of the codes.
+  void (*quantize_input)(const float* x, int64_t n, int8_t* codes, float* scales,
+                         int32_t* code_sums);
 };
 
-/// The operations of the active instruction set.
+/// The operations of the active instruction set (scalar if NIBBLE_ISA names none that runs here).
 const Ops& ops();
 
 }  // namespace nibble

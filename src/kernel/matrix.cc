@@ -1,0 +1,308 @@
+#include "kernel/matrix.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "base/checked.h"
+#include "base/cpu.h"
+#include "base/half.h"
+#include "kernel/ops.h"
+
+namespace nibble {
+namespace {
+
+constexpr std::size_t kAlign = 64;
+
+template <class Byte = std::byte>
+std::shared_ptr<Byte> allocate(std::size_t bytes) {
+  auto* p = static_cast<Byte*>(::operator new (bytes, std::align_val_t{kAlign}));
+  return {p, [](Byte* q) { ::operator delete (q, std::align_val_t{kAlign}); }};
+}
+
+std::size_t align(std::size_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
+
+/// How a quantized format is packed.
+struct Coding {
+  Packing packing;
+  int bias, max_code;
+  std::array<std::uint8_t, 16> table{};  // w4: what a code stands for
+  bool named = false;                    // w4: table is not 0, 1, 2, ...
+};
+
+Coding coding_of(const Format& format) {
+  const auto levels = format.layout().levels;
+  if (levels.empty() || format.spec().grain > 1) return {Packing::w8, -128, 255};
+  const int low = *std::min_element(levels.begin(), levels.end());
+  const int high = *std::max_element(levels.begin(), levels.end());
+  if (levels.size() > 16) return {Packing::w8, low, high - low};
+  Coding coding{Packing::w4, low, high - low};
+  for (std::size_t c = 0; c < levels.size(); ++c) {
+    coding.table[c] = std::uint8_t(levels[c] - low);
+    coding.named |= coding.table[c] != c;
+  }
+  return coding;
+}
+
+/// Where the arrays of a quantized matrix lie in its storage.
+struct Parts {
+  std::size_t weights, d, dmin, sub_scale, sub_min, table, end;
+  Parts(const Layout& layout, const Coding& coding, std::size_t block, std::size_t padded,
+        std::size_t columns) {
+    const bool nested = layout.scales == Layout::Scales::nested;
+    const std::size_t values = padded * columns, blocks = values / block,
+                      subs = values / std::size_t(layout.sub);
+    weights = 0;
+    d = align(coding.packing == Packing::w4 ? values / 2 : values);
+    dmin = align(d + blocks * 2);
+    sub_scale = align(dmin + (layout.has_offset ? blocks * 2 : 0));
+    sub_min = align(sub_scale + (nested ? subs : 0));
+    table = align(sub_min + (nested && layout.has_offset ? subs : 0));
+    end = table + align(coding.table.size());
+  }
+};
+
+/// Writes blocks of one row at a time into the panels of a quantized matrix.
+class Packer {
+ public:
+  Packer(const Format& format, const Coding& coding, const Parts& parts, std::int64_t columns,
+         std::byte* base)
+      : format_(format),
+        coding_(coding),
+        columns_(columns),
+        weights_(reinterpret_cast<std::uint8_t*>(base)),
+        d_(reinterpret_cast<std::uint16_t*>(base + parts.d)),
+        dmin_(reinterpret_cast<std::uint16_t*>(base + parts.dmin)),
+        sub_scale_(reinterpret_cast<std::int8_t*>(base + parts.sub_scale)),
+        sub_min_(reinterpret_cast<std::uint8_t*>(base + parts.sub_min)) {}
+
+  void pack_row(std::int64_t row, const std::byte* in) const {
+    const int block = format_.block();
+    const std::int64_t panel = row / kPanelRows;
+    const int lane = int(row % kPanelRows);
+    Grid grid;
+    Code codes[kMaxBlock];
+    std::int8_t levels[kMaxBlock];
+    for (std::int64_t j = 0; j < columns_; j += block, in += format_.spec().bytes) {
+      format_.unpack(in, grid, codes);
+      put_scales(grid, panel, lane, j);
+      if (coding_.packing == Packing::w4) {
+        put_halves(codes, panel, lane, j);
+      } else {
+        format_.levels(grid, codes, levels);
+        put_bytes(levels, panel, lane, j);
+      }
+    }
+  }
+
+ private:
+  void put_scales(const Grid& grid, std::int64_t panel, int lane, std::int64_t j) const {
+    const Layout& layout = format_.layout();
+    const int block = format_.block();
+    const std::int64_t at = (panel * (columns_ / block) + j / block) * kPanelRows + lane;
+    d_[at] = f32_to_fp16(grid.d);
+    if (layout.has_offset) dmin_[at] = f32_to_fp16(grid.dmin);
+    if (layout.scales != Layout::Scales::nested) return;
+    for (int s = 0; s < block / layout.sub; ++s) {
+      const std::int64_t sub =
+          (panel * (columns_ / layout.sub) + j / layout.sub + s) * kPanelRows + lane;
+      sub_scale_[sub] = std::int8_t(grid.sub_scale[s]);
+      if (layout.has_offset) sub_min_[sub] = std::uint8_t(grid.sub_min[s]);
+    }
+  }
+
+  void put_bytes(const std::int8_t* levels, std::int64_t panel, int lane, std::int64_t j) const {
+    std::uint8_t* out = weights_ + (panel * columns_ + j) * kPanelRows + lane * 4;
+    for (int i = 0; i < format_.block(); i += 4, out += 64)
+      for (int k = 0; k < 4; ++k) out[k] = std::uint8_t(levels[i + k] - coding_.bias);
+  }
+
+  void put_halves(const Code* codes, std::int64_t panel, int lane, std::int64_t j) const {
+    std::uint8_t* out = weights_ + (panel * columns_ + j) / 2 * kPanelRows + lane * 4;
+    for (int i = 0; i < format_.block(); i += 8, out += 64)
+      for (int k = 0; k < 4; ++k) out[k] = std::uint8_t(codes[i + k] | codes[i + 4 + k] << 4);
+  }
+
+  const Format& format_;
+  const Coding& coding_;
+  std::int64_t columns_;
+  std::uint8_t* weights_;
+  std::uint16_t *d_, *dmin_;
+  std::int8_t* sub_scale_;
+  std::uint8_t* sub_min_;
+};
+
+/// Interleaves the rows of a panel of floating point values; `rows` of them exist.
+template <class T>
+void pack_values(const std::byte* in, std::int64_t rows, std::int64_t columns, std::byte* out) {
+  for (std::int64_t r = 0; r < kPanelRows; ++r)
+    for (std::int64_t j = 0; j < columns; ++j) {
+      T value{};
+      if (r < rows) std::memcpy(&value, in + std::size_t(r * columns + j) * sizeof(T), sizeof(T));
+      std::memcpy(out + std::size_t(j * kPanelRows + r) * sizeof(T), &value, sizeof(T));
+    }
+}
+
+struct Plain {
+  const char* id;
+  Packing packing;
+  void (*pack)(const std::byte*, std::int64_t, std::int64_t, std::byte*);
+};
+constexpr Plain kPlain[] = {{"f32", Packing::f32, pack_values<std::uint32_t>},
+                            {"f16", Packing::f16, pack_values<std::uint16_t>},
+                            {"bf16", Packing::bf16, pack_values<std::uint16_t>}};
+
+}  // namespace
+
+const Kernel* find_kernel(Packing packing, std::string_view isa) {
+  for (const Kernel* kernel : kernel_registry())
+    if (kernel->packing == packing && kernel->isa == isa) return kernel;
+  return nullptr;
+}
+
+Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_t columns,
+                            std::span<const std::byte> bytes, ThreadPool& pool) {
+  return pack(format, rows, columns, bytes, pool, active_isa());
+}
+
+Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_t columns,
+                            std::span<const std::byte> bytes, ThreadPool& pool,
+                            std::string_view isa) {
+  if (isa.empty() || !cpu_supports(isa))
+    return fail(
+        ErrorCode::invalid,
+        "NIBBLE_ISA names no instruction set that runs here: unset it, or set it to scalar");
+  if (rows < 1 || columns < 1 || columns % format.block() != 0)
+    return fail(ErrorCode::invalid, "{} x {} weights cannot be {}: rows are blocks of {}", rows,
+                columns, format.id(), format.block());
+  NIBBLE_TRY(const auto size, checked_mul(std::uint64_t(rows), format.row_bytes(columns)));
+  if (size != bytes.size())
+    return fail(ErrorCode::corrupt, "{} x {} weights of {} are {} bytes, not {}", rows, columns,
+                format.id(), size, bytes.size());
+
+  Matrix m;
+  const std::int64_t panels = (rows + kPanelRows - 1) / kPanelRows;
+  const std::size_t padded = std::size_t(panels * kPanelRows),
+                    row_bytes = format.row_bytes(columns);
+  m.view_.rows = rows, m.view_.columns = columns;
+  const auto plain = std::find_if(std::begin(kPlain), std::end(kPlain),
+                                  [&](const Plain& p) { return p.id == format.id(); });
+  const Layout& layout = format.layout();
+  const Coding coding = coding_of(format);
+  const Parts parts(layout, coding, std::size_t(format.block()), padded, std::size_t(columns));
+  const bool is_plain = plain != std::end(kPlain);
+  m.view_.packing = is_plain ? plain->packing : coding.packing;
+  m.kernel_ = find_kernel(m.view_.packing, isa);
+  NIBBLE_CHECK(m.kernel_ != nullptr);
+  m.bytes_ = is_plain ? padded * row_bytes : parts.end;
+  m.storage_ = allocate(m.bytes_);
+  std::byte* base = m.storage_.get();
+  m.view_.weights = reinterpret_cast<const std::uint8_t*>(base);
+
+  if (is_plain) {
+    pool.run(panels, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t p = begin; p < end; ++p)
+        plain->pack(bytes.data() + std::size_t(p * kPanelRows) * row_bytes,
+                    std::min<std::int64_t>(kPanelRows, rows - p * kPanelRows), columns,
+                    base + std::size_t(p * kPanelRows) * row_bytes);
+    });
+    return m;
+  }
+
+  const bool nested = layout.scales == Layout::Scales::nested;
+  m.view_.sub = layout.sub, m.view_.block = format.block();
+  m.view_.bias = coding.bias, m.view_.max_code = coding.max_code;
+  m.view_.d = reinterpret_cast<const std::uint16_t*>(base + parts.d);
+  if (layout.has_offset) m.view_.dmin = reinterpret_cast<const std::uint16_t*>(base + parts.dmin);
+  if (nested) m.view_.sub_scale = reinterpret_cast<const std::int8_t*>(base + parts.sub_scale);
+  if (nested && layout.has_offset)
+    m.view_.sub_min = reinterpret_cast<const std::uint8_t*>(base + parts.sub_min);
+  if (coding.named) m.view_.table = reinterpret_cast<const std::uint8_t*>(base + parts.table);
+  std::memcpy(base + parts.table, coding.table.data(), coding.table.size());
+  const Packer packer(format, coding, parts, columns, base);
+  if (rows % kPanelRows != 0) std::memset(base, 0, parts.table);
+  pool.run(panels, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin * kPanelRows; r < std::min(rows, end * kPanelRows); ++r)
+      packer.pack_row(r, bytes.data() + std::size_t(r) * row_bytes);
+  });
+  return m;
+}
+
+void Matrix::row(std::int64_t index, float* out) const {
+  constexpr std::int64_t kStep = 256;
+  alignas(kAlign) float tile[kStep * kPanelRows];
+  for (std::int64_t j = 0; j < columns(); j += kStep) {
+    const std::int64_t n = std::min(kStep, columns() - j);
+    kernel_->decode(&view_, index / kPanelRows, j, j + n, tile);
+    for (std::int64_t i = 0; i < n; ++i) out[j + i] = tile[i * kPanelRows + index % kPanelRows];
+  }
+}
+
+Input::Input(const float* values, std::int64_t tokens, std::int64_t columns, Precision precision)
+    : view_{.tokens = tokens,
+            .columns = columns,
+            .values = values,
+            .codes = nullptr,
+            .scales = nullptr,
+            .code_sums = nullptr},
+      precision_(precision) {}
+
+void Input::quantize(ThreadPool& pool) {
+  const std::size_t values = std::size_t(view_.tokens * view_.columns);
+  const std::size_t scales = align(values), sums = scales + align(values / 32 * sizeof(float));
+  storage_ = std::make_unique<std::byte[]>(sums + values / 16 * sizeof(std::int32_t));
+  auto* codes = reinterpret_cast<std::int8_t*>(storage_.get());
+  auto* x_scale = reinterpret_cast<float*>(storage_.get() + scales);
+  auto* x_sum = reinterpret_cast<std::int32_t*>(storage_.get() + sums);
+  pool.run(view_.tokens, 8, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t at = begin * view_.columns;
+    ops().quantize_input(view_.values + at, (end - begin) * view_.columns, codes + at,
+                         x_scale + at / 32, x_sum + at / 16);
+  });
+  view_.codes = codes, view_.scales = x_scale, view_.code_sums = x_sum;
+}
+
+void Input::multiply(const Matrix& w, const float* bias, float* out, std::int64_t out_stride,
+                     ThreadPool& pool) {
+  NIBBLE_CHECK(w.columns() == view_.columns);
+  const bool coded = w.view().d != nullptr && precision_ == Precision::fast;
+  if (coded && !view_.codes) quantize(pool);
+  InputView input = view_;
+  if (!coded) input.codes = nullptr;
+
+  // Tokens in blocks whose inputs stay in a second cache while panels stream by; panels in groups
+  // small enough to keep all threads busy to the end.
+  constexpr std::int64_t kTokenBlock = 48, kGroupsPerThread = 4;
+  const std::int64_t panels = (w.rows() + kPanelRows - 1) / kPanelRows;
+  const std::int64_t blocks = (view_.tokens + kTokenBlock - 1) / kTokenBlock;
+  const std::int64_t wanted = pool.size() == 1 ? 1 : pool.size() * kGroupsPerThread;
+  const std::int64_t groups = std::min(panels, (wanted + blocks - 1) / blocks);
+  const std::int64_t scratch_bytes =
+      w.kernel().scratch_bytes(&w.view(), std::min(view_.tokens, kTokenBlock));
+  pool.run(blocks * groups, 1, [&](std::int64_t begin, std::int64_t end) {
+    static thread_local std::shared_ptr<std::byte> scratch;
+    static thread_local std::int64_t scratch_size = 0;
+    if (scratch_size < scratch_bytes) {
+      scratch = allocate(std::size_t(scratch_bytes));
+      scratch_size = scratch_bytes;
+    }
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t group = i % groups, block = i / groups;
+      const Work work{.panel_begin = panels * group / groups,
+                      .panel_end = panels * (group + 1) / groups,
+                      .token_begin = block * kTokenBlock,
+                      .token_end = std::min(view_.tokens, (block + 1) * kTokenBlock),
+                      .out = out,
+                      .out_stride = out_stride,
+                      .scratch = scratch.get()};
+      w.kernel().multiply(&w.view(), &input, &work);
+    }
+  });
+  if (bias)
+    for (std::int64_t t = 0; t < view_.tokens; ++t)
+      ops().add(out + t * out_stride, bias, out + t * out_stride, w.rows());
+}
+
+}  // namespace nibble

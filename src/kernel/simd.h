@@ -1,0 +1,33 @@
+// Sixteen lanes of one instruction set, one lane for each row of a panel. Everything the kernels do
+// is written once on these types; a new instruction set is one header like the ones included here:
+//
+//   F        16 floats      load, store, splat, zero, fma (a * b + c; rounded once where the
+//                           processor has it), add, sub, mul, div, max and min (NaN in b wins),
+//                           load_fp16, load_bf16, store_fp16, hsum, hmax
+//   I        16 int32       load_int, splat_int, add_int, to_float, round_int (nearest even),
+//                           pow2 (2^i for -126 <= i <= 127), load_i8, load_u8, store_codes
+//   Codes    16 rows x 4 columns of bytes: load_codes, low_half, high_half, lookup
+//   DotSmall, DotMedium, DotWide
+//            sums of products of unsigned codes (up to 15, 63, 255) with 8-bit inputs, exact:
+//            Input (what an input becomes), inputs(), add(8 columns), total()
+//            kShift (what was taken from each code: total() lacks kShift * sum of inputs)
+//   kTile    tokens that a tile of f32 sums holds in registers
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#include "kernel/kernel.h"
+
+#define NIBBLE_INLINE static inline __attribute__((always_inline))
+#define NIBBLE_METHOD inline __attribute__((always_inline))
+
+#if defined(NIBBLE_ISA_avx512)
+#include "kernel/simd_avx512.h"
+#elif defined(NIBBLE_ISA_avx2)
+#include "kernel/simd_avx2.h"
+#elif defined(NIBBLE_ISA_neon)
+#include "kernel/simd_neon.h"
+#else
+#include "kernel/simd_scalar.h"
+#endif

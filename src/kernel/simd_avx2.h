@@ -1,0 +1,193 @@
+// Sixteen lanes as two AVX2 registers. See simd.h.
+#pragma once
+
+#include <immintrin.h>
+
+namespace nibble::NIBBLE_ISA {
+
+struct F {
+  __m256 a, b;
+};
+struct I {
+  __m256i a, b;
+};
+struct Codes {
+  __m256i a, b;  // rows 0..7, 8..15
+};
+
+NIBBLE_INLINE F splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+NIBBLE_INLINE F zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+NIBBLE_INLINE F load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+NIBBLE_INLINE void store(float* p, F x) {
+  _mm256_storeu_ps(p, x.a);
+  _mm256_storeu_ps(p + 8, x.b);
+}
+NIBBLE_INLINE F add(F x, F y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+NIBBLE_INLINE F sub(F x, F y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+NIBBLE_INLINE F mul(F x, F y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+NIBBLE_INLINE F div(F x, F y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+NIBBLE_INLINE F max(F x, F y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+NIBBLE_INLINE F min(F x, F y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+NIBBLE_INLINE F fma(F x, F y, F z) {
+  return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+
+NIBBLE_INLINE float hsum(F x) {
+  const __m256 s = _mm256_add_ps(x.a, x.b);
+  __m128 t = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+  t = _mm_add_ps(t, _mm_movehl_ps(t, t));
+  return _mm_cvtss_f32(_mm_add_ss(t, _mm_movehdup_ps(t)));
+}
+NIBBLE_INLINE float hmax(F x) {
+  const __m256 s = _mm256_max_ps(x.a, x.b);
+  __m128 t = _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+  t = _mm_max_ps(t, _mm_movehl_ps(t, t));
+  return _mm_cvtss_f32(_mm_max_ss(t, _mm_movehdup_ps(t)));
+}
+
+NIBBLE_INLINE __m128i load128(const void* p) { return _mm_loadu_si128((const __m128i*)p); }
+NIBBLE_INLINE __m256i load256(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
+
+NIBBLE_INLINE F load_fp16(const uint16_t* p) {
+  return {_mm256_cvtph_ps(load128(p)), _mm256_cvtph_ps(load128(p + 8))};
+}
+NIBBLE_INLINE F load_bf16(const uint16_t* p) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load128(p)), 16)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load128(p + 8)), 16))};
+}
+NIBBLE_INLINE void store_fp16(uint16_t* p, F x) {
+  _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
+  _mm_storeu_si128((__m128i*)(p + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
+}
+
+NIBBLE_INLINE I splat_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+NIBBLE_INLINE I add_int(I x, I y) {
+  return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)};
+}
+NIBBLE_INLINE F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
+NIBBLE_INLINE I round_int(F x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
+NIBBLE_INLINE F pow2(I n) {
+  const __m256i one = _mm256_set1_epi32(127);
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n.a, one), 23)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n.b, one), 23))};
+}
+NIBBLE_INLINE I load_i8(const int8_t* p) {
+  const __m128i x = load128(p);
+  return {_mm256_cvtepi8_epi32(x), _mm256_cvtepi8_epi32(_mm_srli_si128(x, 8))};
+}
+NIBBLE_INLINE I load_u8(const uint8_t* p) {
+  const __m128i x = load128(p);
+  return {_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8))};
+}
+NIBBLE_INLINE int32_t store_codes(int8_t* p, I x) {
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xd8);
+  const __m128i bytes =
+      _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  _mm_storeu_si128((__m128i*)p, bytes);
+  const __m256i s = _mm256_madd_epi16(words, _mm256_set1_epi16(1));
+  __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+  t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1)));
+}
+
+NIBBLE_INLINE Codes load_codes(const uint8_t* p) { return {load256(p), load256(p + 32)}; }
+NIBBLE_INLINE Codes low_half(Codes c) {
+  const __m256i mask = _mm256_set1_epi8(15);
+  return {_mm256_and_si256(c.a, mask), _mm256_and_si256(c.b, mask)};
+}
+NIBBLE_INLINE Codes high_half(Codes c) {
+  return low_half({_mm256_srli_epi16(c.a, 4), _mm256_srli_epi16(c.b, 4)});
+}
+NIBBLE_INLINE Codes lookup(Codes c, const uint8_t* table) {
+  const __m256i t = _mm256_broadcastsi128_si256(load128(table));
+  return {_mm256_shuffle_epi8(t, c.a), _mm256_shuffle_epi8(t, c.b)};
+}
+NIBBLE_INLINE I column(const Codes& c, int j) {
+  const __m256i mask = _mm256_set1_epi32(255);
+  const __m128i shift = _mm_cvtsi32_si128(8 * j);
+  return {_mm256_and_si256(_mm256_srl_epi32(c.a, shift), mask),
+          _mm256_and_si256(_mm256_srl_epi32(c.b, shift), mask)};
+}
+
+NIBBLE_INLINE __m256i splat4(const void* p) {
+  int32_t x;
+  memcpy(&x, p, 4);
+  return _mm256_set1_epi32(x);
+}
+
+/// Codes up to 15: eight pairs of products, at most 8 * 2 * 15 * 127 = 30480, fit 16 bits, so a
+/// sub-block of 32 columns is widened only once.
+struct DotSmall {
+  using Input = int8_t;
+  static constexpr int kShift = 0;
+  static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
+  __m256i a, b;
+  NIBBLE_METHOD void clear() { a = b = _mm256_setzero_si256(); }
+  NIBBLE_METHOD void add(const Codes& c0, const Codes& c1, const Input* x) {
+    const __m256i x0 = splat4(x);
+    a = _mm256_add_epi16(a, _mm256_maddubs_epi16(c0.a, x0));
+    b = _mm256_add_epi16(b, _mm256_maddubs_epi16(c0.b, x0));
+    const __m256i x1 = splat4(x + 4);
+    a = _mm256_add_epi16(a, _mm256_maddubs_epi16(c1.a, x1));
+    b = _mm256_add_epi16(b, _mm256_maddubs_epi16(c1.b, x1));
+  }
+  NIBBLE_METHOD I total() const {
+    const __m256i one = _mm256_set1_epi16(1);
+    return {_mm256_madd_epi16(a, one), _mm256_madd_epi16(b, one)};
+  }
+};
+
+/// Codes up to 63: two pairs, at most 2 * 2 * 63 * 127 = 32004, fit 16 bits.
+struct DotMedium {
+  using Input = int8_t;
+  static constexpr int kShift = 0;
+  static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
+  __m256i a, b;
+  NIBBLE_METHOD void clear() { a = b = _mm256_setzero_si256(); }
+  NIBBLE_METHOD void add(const Codes& c0, const Codes& c1, const Input* x) {
+    const __m256i x0 = splat4(x), x1 = splat4(x + 4), one = _mm256_set1_epi16(1);
+    const __m256i pa =
+        _mm256_add_epi16(_mm256_maddubs_epi16(c0.a, x0), _mm256_maddubs_epi16(c1.a, x1));
+    const __m256i pb =
+        _mm256_add_epi16(_mm256_maddubs_epi16(c0.b, x0), _mm256_maddubs_epi16(c1.b, x1));
+    a = _mm256_add_epi32(a, _mm256_madd_epi16(pa, one));
+    b = _mm256_add_epi32(b, _mm256_madd_epi16(pb, one));
+  }
+  NIBBLE_METHOD I total() const { return {a, b}; }
+};
+
+/// Codes up to 255 would overflow 16 bits, so even and odd columns are widened and multiplied as 16
+/// bits; inputs are widened beforehand, in the order x0 x2 x1 x3 that this needs.
+struct DotWide {
+  using Input = int16_t;
+  static constexpr int kShift = 0;
+  static const Input* inputs(const int8_t* codes, int64_t n, void* scratch) {
+    auto* out = static_cast<int16_t*>(scratch);
+    for (int64_t i = 0; i < n; i += 32) {
+      const __m256i x = load256(codes + i);
+      const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
+      const __m256i odd = _mm256_srai_epi16(x, 8);
+      const __m256i lo = _mm256_unpacklo_epi32(even, odd), hi = _mm256_unpackhi_epi32(even, odd);
+      _mm256_storeu_si256((__m256i*)(out + i), _mm256_permute2x128_si256(lo, hi, 0x20));
+      _mm256_storeu_si256((__m256i*)(out + i + 16), _mm256_permute2x128_si256(lo, hi, 0x31));
+    }
+    return out;
+  }
+  __m256i a, b;
+  NIBBLE_METHOD void clear() { a = b = _mm256_setzero_si256(); }
+  NIBBLE_METHOD void add(const Codes& c0, const Codes& c1, const Input* x) {
+    add4(c0, x);
+    add4(c1, x + 4);
+  }
+  NIBBLE_METHOD void add4(const Codes& c, const Input* x) {
+    const __m256i even = _mm256_set1_epi16(255), x02 = splat4(x), x13 = splat4(x + 2);
+    a = _mm256_add_epi32(a, _mm256_madd_epi16(_mm256_and_si256(c.a, even), x02));
+    b = _mm256_add_epi32(b, _mm256_madd_epi16(_mm256_and_si256(c.b, even), x02));
+    a = _mm256_add_epi32(a, _mm256_madd_epi16(_mm256_srli_epi16(c.a, 8), x13));
+    b = _mm256_add_epi32(b, _mm256_madd_epi16(_mm256_srli_epi16(c.b, 8), x13));
+  }
+  NIBBLE_METHOD I total() const { return {a, b}; }
+};
+inline constexpr int kTile = 6;
+
+}  // namespace nibble::NIBBLE_ISA

@@ -1,0 +1,94 @@
+// Sixteen lanes as one AVX-512 register, with VNNI dot products. See simd.h.
+#pragma once
+
+#include <immintrin.h>
+
+namespace nibble::NIBBLE_ISA {
+
+using F = __m512;
+using I = __m512i;
+struct Codes {
+  __m512i v;
+};
+
+NIBBLE_INLINE F splat(float x) { return _mm512_set1_ps(x); }
+NIBBLE_INLINE F zero() { return _mm512_setzero_ps(); }
+NIBBLE_INLINE F load(const float* p) { return _mm512_loadu_ps(p); }
+NIBBLE_INLINE void store(float* p, F x) { _mm512_storeu_ps(p, x); }
+NIBBLE_INLINE F add(F x, F y) { return _mm512_add_ps(x, y); }
+NIBBLE_INLINE F sub(F x, F y) { return _mm512_sub_ps(x, y); }
+NIBBLE_INLINE F mul(F x, F y) { return _mm512_mul_ps(x, y); }
+NIBBLE_INLINE F div(F x, F y) { return _mm512_div_ps(x, y); }
+NIBBLE_INLINE F max(F x, F y) { return _mm512_max_ps(x, y); }
+NIBBLE_INLINE F min(F x, F y) { return _mm512_min_ps(x, y); }
+NIBBLE_INLINE F fma(F x, F y, F z) { return _mm512_fmadd_ps(x, y, z); }
+
+NIBBLE_INLINE float hsum(F x) {
+  const __m256 s = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  __m128 t = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+  t = _mm_add_ps(t, _mm_movehl_ps(t, t));
+  return _mm_cvtss_f32(_mm_add_ss(t, _mm_movehdup_ps(t)));
+}
+NIBBLE_INLINE float hmax(F x) {
+  const __m256 s = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+  __m128 t = _mm_max_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+  t = _mm_max_ps(t, _mm_movehl_ps(t, t));
+  return _mm_cvtss_f32(_mm_max_ss(t, _mm_movehdup_ps(t)));
+}
+
+NIBBLE_INLINE __m128i load128(const void* p) { return _mm_loadu_si128((const __m128i*)p); }
+NIBBLE_INLINE __m256i load256(const void* p) { return _mm256_loadu_si256((const __m256i*)p); }
+
+NIBBLE_INLINE F load_fp16(const uint16_t* p) { return _mm512_cvtph_ps(load256(p)); }
+NIBBLE_INLINE F load_bf16(const uint16_t* p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(load256(p)), 16));
+}
+NIBBLE_INLINE void store_fp16(uint16_t* p, F x) {
+  _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+NIBBLE_INLINE I splat_int(int32_t x) { return _mm512_set1_epi32(x); }
+NIBBLE_INLINE I add_int(I x, I y) { return _mm512_add_epi32(x, y); }
+NIBBLE_INLINE F to_float(I x) { return _mm512_cvtepi32_ps(x); }
+NIBBLE_INLINE I round_int(F x) { return _mm512_cvtps_epi32(x); }
+NIBBLE_INLINE F pow2(I n) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23));
+}
+NIBBLE_INLINE I load_i8(const int8_t* p) { return _mm512_cvtepi8_epi32(load128(p)); }
+NIBBLE_INLINE I load_u8(const uint8_t* p) { return _mm512_cvtepu8_epi32(load128(p)); }
+NIBBLE_INLINE int32_t store_codes(int8_t* p, I x) {
+  _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8(x));
+  return _mm512_reduce_add_epi32(x);
+}
+
+NIBBLE_INLINE Codes load_codes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+NIBBLE_INLINE Codes low_half(Codes c) { return {_mm512_and_si512(c.v, _mm512_set1_epi8(15))}; }
+NIBBLE_INLINE Codes high_half(Codes c) { return low_half({_mm512_srli_epi16(c.v, 4)}); }
+NIBBLE_INLINE Codes lookup(Codes c, const uint8_t* table) {
+  return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(table)), c.v)};
+}
+NIBBLE_INLINE I column(const Codes& c, int j) {
+  return _mm512_and_si512(_mm512_srl_epi32(c.v, _mm_cvtsi32_si128(8 * j)), _mm512_set1_epi32(255));
+}
+
+/// Unsigned times signed bytes, four at a time, summed in 32 bits.
+struct DotWide {
+  using Input = int8_t;
+  static constexpr int kShift = 0;
+  static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
+  __m512i sum;
+  NIBBLE_METHOD void clear() { sum = _mm512_setzero_si512(); }
+  NIBBLE_METHOD void add(const Codes& c0, const Codes& c1, const Input* x) {
+    int32_t x0, x1;
+    memcpy(&x0, x, 4);
+    memcpy(&x1, x + 4, 4);
+    sum = _mm512_dpbusd_epi32(sum, c0.v, _mm512_set1_epi32(x0));
+    sum = _mm512_dpbusd_epi32(sum, c1.v, _mm512_set1_epi32(x1));
+  }
+  NIBBLE_METHOD I total() const { return sum; }
+};
+using DotSmall = DotWide;
+using DotMedium = DotWide;
+inline constexpr int kTile = 12;
+
+}  // namespace nibble::NIBBLE_ISA

@@ -1,0 +1,137 @@
+// Sixteen lanes in plain C++ (GCC vector types), for processors without a kernel of their own. See
+// simd.h.
+#pragma once
+
+namespace nibble::NIBBLE_ISA {
+
+typedef float F __attribute__((vector_size(64)));
+typedef int32_t I __attribute__((vector_size(64)));
+typedef uint32_t U __attribute__((vector_size(64)));
+struct Codes {
+  uint8_t at[64];
+};
+
+NIBBLE_INLINE F splat(float x) { return x - F{}; }
+NIBBLE_INLINE F zero() { return F{}; }
+NIBBLE_INLINE F load(const float* p) {
+  F x;
+  memcpy(&x, p, sizeof x);
+  return x;
+}
+NIBBLE_INLINE void store(float* p, F x) { memcpy(p, &x, sizeof x); }
+NIBBLE_INLINE F add(F a, F b) { return a + b; }
+NIBBLE_INLINE F sub(F a, F b) { return a - b; }
+NIBBLE_INLINE F mul(F a, F b) { return a * b; }
+NIBBLE_INLINE F div(F a, F b) { return a / b; }
+NIBBLE_INLINE F fma(F a, F b, F c) { return a * b + c; }
+NIBBLE_INLINE F max(F a, F b) { return a > b ? a : b; }
+NIBBLE_INLINE F min(F a, F b) { return a < b ? a : b; }
+
+NIBBLE_INLINE float hsum(F x) {
+  float s[8];
+  for (int i = 0; i < 8; ++i) s[i] = x[i] + x[i + 8];
+  for (int n = 4; n > 0; n /= 2)
+    for (int i = 0; i < n; ++i) s[i] += s[i + n];
+  return s[0];
+}
+NIBBLE_INLINE float hmax(F x) {
+  float m = x[0];
+  for (int i = 1; i < 16; ++i) m = m > x[i] ? m : x[i];
+  return m;
+}
+
+// fp16: normal numbers are shifted into place; what was subnormal is made right by a product with
+// 2^112, which is exact.
+NIBBLE_INLINE F load_fp16(const uint16_t* p) {
+  U u;
+  for (int i = 0; i < 16; ++i) u[i] = p[i];
+  const U sign = (u & 0x8000u) << 16, rest = (u & 0x7fffu) << 13;
+  const F value = (F)rest * splat(0x1p112f);
+  const U special = rest | 0x7f800000u;
+  const U is_special = (U)(rest >= 0x0f800000u);
+  return (F)(sign | (is_special & special) | (~is_special & (U)value));
+}
+NIBBLE_INLINE F load_bf16(const uint16_t* p) {
+  U u;
+  for (int i = 0; i < 16; ++i) u[i] = uint32_t(p[i]) << 16;
+  return (F)u;
+}
+NIBBLE_INLINE void store_fp16(uint16_t* p, F x) {
+  const U u = (U)x, sign = (u >> 16) & 0x8000u, rest = u & 0x7fffffffu;
+  const U normal = (rest - (112u << 23) + 0xfffu + ((rest >> 13) & 1u)) >> 13;
+  const U small = (U)((F)rest + splat(0.5f)) - 0x3f000000u;
+  for (int i = 0; i < 16; ++i) {
+    uint32_t h = rest[i] < 0x38800000u ? small[i] : normal[i];
+    if (rest[i] >= 0x477ff000u) h = rest[i] > 0x7f800000u ? 0x7e00u : 0x7c00u;
+    p[i] = uint16_t(sign[i] | h);
+  }
+}
+
+NIBBLE_INLINE I splat_int(int32_t x) { return x - I{}; }
+NIBBLE_INLINE I add_int(I a, I b) { return a + b; }
+NIBBLE_INLINE F to_float(I x) { return __builtin_convertvector(x, F); }
+NIBBLE_INLINE I round_int(F x) {  // |x| < 2^22: the sum rounds to an integer
+  return (I)(x + splat(0x1.8p23f)) - 0x4b400000;
+}
+NIBBLE_INLINE F pow2(I n) { return (F)((n + 127) << 23); }
+NIBBLE_INLINE I load_i8(const int8_t* p) {
+  I x;
+  for (int i = 0; i < 16; ++i) x[i] = p[i];
+  return x;
+}
+NIBBLE_INLINE I load_u8(const uint8_t* p) {
+  I x;
+  for (int i = 0; i < 16; ++i) x[i] = p[i];
+  return x;
+}
+/// Stores lanes of -127..127 as bytes and returns their sum.
+NIBBLE_INLINE int32_t store_codes(int8_t* p, I x) {
+  int32_t sum = 0;
+  for (int i = 0; i < 16; ++i) p[i] = int8_t(x[i]), sum += x[i];
+  return sum;
+}
+
+NIBBLE_INLINE Codes load_codes(const uint8_t* p) {
+  Codes c;
+  memcpy(c.at, p, 64);
+  return c;
+}
+NIBBLE_INLINE Codes low_half(Codes c) {
+  for (int i = 0; i < 64; ++i) c.at[i] &= 15;
+  return c;
+}
+NIBBLE_INLINE Codes high_half(Codes c) {
+  for (int i = 0; i < 64; ++i) c.at[i] = uint8_t(c.at[i] >> 4);
+  return c;
+}
+NIBBLE_INLINE Codes lookup(Codes c, const uint8_t* table) {
+  for (int i = 0; i < 64; ++i) c.at[i] = table[c.at[i]];
+  return c;
+}
+/// The codes of column 0..3 of the 16 rows.
+NIBBLE_INLINE I column(const Codes& c, int j) {
+  I x;
+  for (int i = 0; i < 16; ++i) x[i] = c.at[4 * i + j];
+  return x;
+}
+
+struct DotWide {
+  using Input = int8_t;
+  static constexpr int kShift = 0;
+  static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
+  I sum;
+  NIBBLE_METHOD void clear() { sum = I{}; }
+  NIBBLE_METHOD void add(const Codes& c0, const Codes& c1, const Input* x) {
+    for (int i = 0; i < 16; ++i) {
+      int32_t s = 0;
+      for (int j = 0; j < 4; ++j) s += c0.at[4 * i + j] * x[j] + c1.at[4 * i + j] * x[4 + j];
+      sum[i] += s;
+    }
+  }
+  NIBBLE_METHOD I total() const { return sum; }
+};
+using DotSmall = DotWide;
+using DotMedium = DotWide;
+inline constexpr int kTile = 4;
+
+}  // namespace nibble::NIBBLE_ISA

@@ -1,0 +1,148 @@
+// The loops that every packing shares, on the lanes of simd.h: sums of a panel of 16 rows with a
+// few tokens at once, kept in registers.
+#pragma once
+
+#include "kernel/simd.h"
+
+namespace nibble::NIBBLE_ISA {
+
+/// Panels of floating point weights, `stride` values from one column to the next.
+struct PanelF32 {
+  const float* at;
+  int64_t stride;
+  NIBBLE_METHOD F column(int64_t j) const { return load(at + j * stride); }
+};
+struct PanelFp16 {
+  const uint16_t* at;
+  int64_t stride;
+  NIBBLE_METHOD F column(int64_t j) const { return load_fp16(at + j * stride); }
+};
+struct PanelBf16 {
+  const uint16_t* at;
+  int64_t stride;
+  NIBBLE_METHOD F column(int64_t j) const { return load_bf16(at + j * stride); }
+};
+
+/// sum[t] += panel * x[t]. With few tokens the columns are spread over kPhases sums, so that they
+/// need not wait for each other.
+template <int T, class Panel>
+NIBBLE_INLINE void dense_tile(const Panel& panel, int64_t columns, const float* x, int64_t x_stride,
+                              F* sum) {
+  constexpr int kPhases = T >= 4 ? 1 : 4 / T;
+  F acc[kPhases][T];
+  for (int t = 0; t < T; ++t) acc[0][t] = sum[t];
+  for (int p = 1; p < kPhases; ++p)
+    for (int t = 0; t < T; ++t) acc[p][t] = zero();
+  int64_t j = 0;
+  for (; j + kPhases <= columns; j += kPhases)
+#pragma GCC unroll 4
+    for (int p = 0; p < kPhases; ++p) {
+      const F w = panel.column(j + p);
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) acc[p][t] = fma(w, splat(x[t * x_stride + j + p]), acc[p][t]);
+    }
+  for (; j < columns; ++j) {
+    const F w = panel.column(j);
+    for (int t = 0; t < T; ++t) acc[0][t] = fma(w, splat(x[t * x_stride + j]), acc[0][t]);
+  }
+  for (int t = 0; t < T; ++t) {
+    F s = acc[0][t];
+    for (int p = 1; p < kPhases; ++p) s = add(s, acc[p][t]);
+    sum[t] = s;
+  }
+}
+
+/// Calls f(first, Count<n>) for tiles of n tokens that cover [0, tokens): the widest that fit.
+template <int N>
+struct Count {
+  static constexpr int n = N;
+};
+template <class Fn>
+NIBBLE_INLINE void for_tiles(int64_t tokens, const Fn& f) {
+  int64_t t = 0;
+  for (; t + kTile <= tokens; t += kTile) f(t, Count<kTile>());
+  for (; t + 4 <= tokens; t += 4) f(t, Count<4>());
+  if (t + 2 <= tokens) f(t, Count<2>()), t += 2;
+  if (t < tokens) f(t, Count<1>());
+}
+
+/// Writes the rows of a panel that exist.
+NIBBLE_INLINE void store_rows(const PackedView* w, const Work* work, int64_t panel, int64_t token,
+                              F x) {
+  float* out = work->out + token * work->out_stride + panel * kPanelRows;
+  const int64_t rows = w->rows - panel * kPanelRows;
+  if (rows >= kPanelRows) return store(out, x);
+  float all[kPanelRows];
+  store(all, x);
+  memcpy(out, all, size_t(rows) * sizeof(float));
+}
+
+inline constexpr int64_t kTileColumns = 256;  // a decoded tile is 16 KiB: half of a first cache
+/// Up to here, weights are decoded in registers for each tile of tokens.
+inline constexpr int64_t kFewTokens = kTile > 4 ? kTile : 4;
+
+/// Floats that multiply_decoded needs.
+NIBBLE_INLINE int64_t decoded_scratch(int64_t tokens) {
+  return kPanelRows * (kTileColumns + tokens);
+}
+
+/// Products in float32 with weights that `decode` writes as tiles [columns][16].
+template <class Decode>
+NIBBLE_INLINE void multiply_decoded(const PackedView* w, const InputView* input, const Work* work,
+                                    const Decode& decode) {
+  float* tile = static_cast<float*>(work->scratch);
+  float* sums = tile + kPanelRows * kTileColumns;
+  const int64_t tokens = work->token_end - work->token_begin, columns = w->columns;
+  const float* x = input->values + work->token_begin * columns;
+  for (int64_t panel = work->panel_begin; panel < work->panel_end; ++panel) {
+    for (int64_t begin = 0; begin < columns; begin += kTileColumns) {
+      const int64_t end = begin + kTileColumns < columns ? begin + kTileColumns : columns;
+      decode(panel, begin, end, tile);
+      for_tiles(
+          tokens, [&](int64_t t, auto count) __attribute__((always_inline)) {
+            constexpr int n = decltype(count)::n;
+            F sum[n];
+            for (int i = 0; i < n; ++i)
+              sum[i] = begin == 0 ? zero() : load(sums + (t + i) * kPanelRows);
+            dense_tile<n>(PanelF32{tile, kPanelRows}, end - begin, x + t * columns + begin, columns,
+                          sum);
+            for (int i = 0; i < n; ++i) {
+              if (end < columns)
+                store(sums + (t + i) * kPanelRows, sum[i]);
+              else
+                store_rows(w, work, panel, work->token_begin + t + i, sum[i]);
+            }
+          });
+    }
+  }
+}
+
+/// Products in float32 with a panel that is read where it lies, for few tokens.
+template <class Panel, class T>
+NIBBLE_INLINE void multiply_direct(const PackedView* w, const InputView* input, const Work* work,
+                                   const T* weights) {
+  const int64_t tokens = work->token_end - work->token_begin, columns = w->columns;
+  const float* x = input->values + work->token_begin * columns;
+  for (int64_t panel = work->panel_begin; panel < work->panel_end; ++panel)
+    for_tiles(
+        tokens, [&](int64_t t, auto count) __attribute__((always_inline)) {
+          constexpr int n = decltype(count)::n;
+          F sum[n];
+          for (int i = 0; i < n; ++i) sum[i] = zero();
+          dense_tile<n>(Panel{weights + panel * columns * kPanelRows, kPanelRows}, columns,
+                        x + t * columns, columns, sum);
+          for (int i = 0; i < n; ++i) store_rows(w, work, panel, work->token_begin + t + i, sum[i]);
+        });
+}
+
+}  // namespace nibble::NIBBLE_ISA
+
+#define NIBBLE_TEXT_(x) #x
+#define NIBBLE_TEXT(x) NIBBLE_TEXT_(x)
+/// The entry point of a kernel file: NIBBLE_KERNEL(f32, type with decode, multiply, scratch_bytes).
+#define NIBBLE_KERNEL(name, ...)                                                                   \
+  const Kernel& kernel_##name() {                                                                  \
+    static constexpr Kernel kernel{NIBBLE_TEXT(NIBBLE_ISA), Packing::name, &__VA_ARGS__::multiply, \
+                                   &__VA_ARGS__::decode, &__VA_ARGS__::scratch_bytes};             \
+    return kernel;                                                                                 \
+  }

@@ -1,0 +1,270 @@
+// The operations of ops.h, on the lanes of simd.h.
+#include <math.h>
+
+#include "kernel/ops.h"
+#include "kernel/tile.h"
+
+namespace nibble::NIBBLE_ISA {
+namespace {
+
+constexpr int64_t kLanes = 16;
+
+/// Applies f to whole groups of 16 lanes of up to two inputs; the rest goes through a padded copy.
+template <class Fn>
+NIBBLE_INLINE void map2(const float* a, const float* b, float* out, int64_t n, const Fn& f) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(out + i, f(load(a + i), load(b + i)));
+  if (i == n) return;
+  float x[kLanes] = {}, y[kLanes] = {};
+  memcpy(x, a + i, size_t(n - i) * sizeof(float));
+  memcpy(y, b + i, size_t(n - i) * sizeof(float));
+  store(x, f(load(x), load(y)));
+  memcpy(out + i, x, size_t(n - i) * sizeof(float));
+}
+
+/// e^x by x = n ln 2 + r, |r| <= ln(2)/2, and the Taylor polynomial of degree 7 of e^r: its rest is
+/// below r^8/8! * e^r < 8e-9, so with the roundings of the polynomial and of r the relative error
+/// is below 2^-22 (a test looks at every 257th float). Clamped to [-87, 88]; NaN stays NaN.
+NIBBLE_INLINE F exp(F x) {
+  x = min(splat(88.0f), max(splat(-87.0f), x));
+  const I n = round_int(mul(x, splat(0x1.715476p+0f)));
+  const F k = to_float(n);
+  F r = fma(k, splat(-0x1.62e4p-1f), x);  // ln 2 in two parts, the first with few bits
+  r = fma(k, splat(-0x1.7f7d1cp-20f), r);
+  F p = splat(1.0f / 5040);
+  p = fma(p, r, splat(1.0f / 720));
+  p = fma(p, r, splat(1.0f / 120));
+  p = fma(p, r, splat(1.0f / 24));
+  p = fma(p, r, splat(1.0f / 6));
+  p = fma(p, r, splat(0.5f));
+  p = fma(p, r, splat(1.0f));
+  p = fma(p, r, splat(1.0f));
+  return mul(p, pow2(n));
+}
+
+NIBBLE_INLINE F logistic_mul(F a, F x) {  // a / (1 + e^-x)
+  return div(a, add(splat(1.0f), exp(sub(zero(), x))));
+}
+
+/// 1 - 2 / (e^2x + 1): absolute error below 2^-22.
+NIBBLE_INLINE F tanh(F x) {
+  return sub(splat(1.0f), div(splat(2.0f), add(exp(add(x, x)), splat(1.0f))));
+}
+
+void silu_mul(const float* a, const float* b, float* out, int64_t n) {
+  map2(
+      a, b, out, n,
+      [](F x, F y) __attribute__((always_inline)) { return mul(logistic_mul(x, x), y); });
+}
+
+/// x/2 (1 + tanh(u)) = x / (1 + e^-2u), u = sqrt(2/pi) (x + 0.044715 x^3)
+void gelu_mul(const float* a, const float* b, float* out, int64_t n) {
+  map2(
+      a, b, out, n, [](F x, F y) __attribute__((always_inline)) {
+        const F cubic = fma(mul(x, x), splat(0.044715f), splat(1.0f));
+        return mul(logistic_mul(x, mul(mul(x, splat(1.5957691216f)), cubic)), y);
+      });
+}
+
+void add_all(const float* a, const float* b, float* out, int64_t n) {
+  map2(
+      a, b, out, n, [](F x, F y) __attribute__((always_inline)) { return add(x, y); });
+}
+
+void softcap(float* x, int64_t n, float cap) {
+  map2(
+      x, x, x, n, [cap](F v, F) __attribute__((always_inline)) {
+        return mul(splat(cap), tanh(div(v, splat(cap))));
+      });
+}
+
+void rms_norm(const float* x, const float* w, float* out, int64_t n, float eps) {
+  F sum = zero();
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) sum = fma(load(x + i), load(x + i), sum);
+  float rest = 0;
+  for (; i < n; ++i) rest += x[i] * x[i];
+  const float factor = 1.0f / sqrtf((hsum(sum) + rest) / float(n) + eps);
+  map2(
+      x, w, out, n, [factor](F v, F u) __attribute__((always_inline)) {
+        return mul(mul(v, splat(factor)), u);
+      });
+}
+
+void rope(float* x, int64_t heads, int64_t head_dim, const float* cosines, const float* sines,
+          bool neighbours) {
+  const int64_t half = head_dim / 2;
+  for (int64_t h = 0; h < heads; ++h, x += head_dim) {
+    const int64_t step = neighbours ? 2 : 1, other = neighbours ? 1 : half;
+    for (int64_t i = 0; i < half; ++i) {
+      float* p = x + i * step;
+      const float a = p[0], b = p[other];
+      p[0] = a * cosines[i] - b * sines[i];
+      p[other] = a * sines[i] + b * cosines[i];
+    }
+  }
+}
+
+void f32_to_fp16(const float* in, uint16_t* out, int64_t n) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store_fp16(out + i, load(in + i));
+  if (i == n) return;
+  float x[kLanes] = {};
+  uint16_t h[kLanes];
+  memcpy(x, in + i, size_t(n - i) * sizeof(float));
+  store_fp16(h, load(x));
+  memcpy(out + i, h, size_t(n - i) * sizeof(uint16_t));
+}
+
+void fp16_to_f32(const uint16_t* in, float* out, int64_t n) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(out + i, load_fp16(in + i));
+  if (i == n) return;
+  float x[kLanes];
+  uint16_t h[kLanes] = {};
+  memcpy(h, in + i, size_t(n - i) * sizeof(uint16_t));
+  store(x, load_fp16(h));
+  memcpy(out + i, x, size_t(n - i) * sizeof(float));
+}
+
+void store_key(const float* key, int head_dim, uint16_t* keys, int64_t key_stride,
+               int64_t position) {
+  uint16_t* out = keys + position / kPanelRows * key_stride + position % kPanelRows;
+  uint16_t h[kLanes];
+  for (int64_t d = 0; d < head_dim; d += kLanes) {
+    const int64_t n = head_dim - d < kLanes ? head_dim - d : kLanes;
+    f32_to_fp16(key + d, h, n);
+    for (int64_t i = 0; i < n; ++i) out[(d + i) * kPanelRows] = h[i];
+  }
+}
+
+void quantize_input(const float* x, int64_t n, int8_t* codes, float* scales, int32_t* code_sums) {
+  for (int64_t i = 0; i < n; i += 32) {
+    const F lo = load(x + i), hi = load(x + i + 16);
+    const float peak = hmax(max(max(lo, sub(zero(), lo)), max(hi, sub(zero(), hi))));
+    // 0 if all are finite, else NaN: a maximum may lose it.
+    const float poison = hsum(mul(add(mul(lo, zero()), mul(hi, zero())), zero()));
+    const F factor = splat(peak > 0 && poison == 0 ? 127.0f / peak : 0.0f);
+    const F limit = splat(127.0f);  // 127 / peak may round up, or be infinite for a tiny peak
+    const F least = splat(-127.0f);
+    const bool finite = poison == 0 && peak >= 0x1p-119f;
+    const F a = finite ? mul(lo, factor) : zero(), b = finite ? mul(hi, factor) : zero();
+    code_sums[i / 16] = store_codes(codes + i, round_int(max(least, min(limit, a))));
+    code_sums[i / 16 + 1] = store_codes(codes + i + 16, round_int(max(least, min(limit, b))));
+    scales[i / 32] = peak / 127.0f + poison;
+  }
+}
+
+/// Scores of T queries with the 16 positions of a panel of keys.
+template <int T>
+NIBBLE_INLINE void score_tile(const AttendArgs* a, const uint16_t* keys, const float* q,
+                              float* scores, int64_t seen) {
+  F sum[T];
+  for (int t = 0; t < T; ++t) sum[t] = zero();
+  dense_tile<T>(PanelFp16{keys, kPanelRows}, a->head_dim, q, a->head_dim, sum);
+  for (int t = 0; t < T; ++t) {
+    F s = mul(sum[t], splat(a->scale));
+    if (a->cap > 0) s = mul(splat(a->cap), tanh(div(s, splat(a->cap))));
+    store(scores + t * seen, s);
+  }
+}
+
+/// Turns scores [begin, end) into probabilities without their common divisor, which is returned;
+/// everything else in [0, seen) becomes 0.
+float soften(float* scores, int64_t begin, int64_t end, int64_t seen) {
+  float peak = scores[begin];
+  for (int64_t p = begin; p < end; ++p) peak = scores[p] > peak ? scores[p] : peak;
+  for (int64_t p = 0; p < begin; ++p) scores[p] = 0;
+  for (int64_t p = end; p < seen; ++p) scores[p] = 0;
+  F sum = zero();
+  const int64_t first = begin / kLanes * kLanes;
+  for (int64_t p = first; p < seen; p += kLanes) {
+    F e = exp(sub(load(scores + p), splat(peak)));
+    if (p < begin || p + kLanes > end) {  // the padding has no weight
+      float lanes[kLanes];
+      store(lanes, e);
+      for (int64_t i = 0; i < kLanes; ++i)
+        if (p + i < begin || p + i >= end) lanes[i] = 0;
+      e = load(lanes);
+    }
+    store(scores + p, e);
+    sum = add(sum, e);
+  }
+  return hsum(sum);
+}
+
+void attend(const AttendArgs* a) {
+  const int64_t rows = a->tokens * a->group, dim = a->head_dim;
+  const int64_t seen = (a->position + a->tokens + kPanelRows - 1) / kPanelRows * kPanelRows;
+  const int64_t first_token = a->window > 0 ? a->position - a->window + 1 : 0;
+  const int64_t first = first_token > 0 ? first_token / kPanelRows * kPanelRows : 0;
+  const int64_t last = a->position + a->tokens;
+  float* scores = a->scratch;       // [rows][seen]
+  float* q = scores + rows * seen;  // [rows][dim]
+  float* tail = q + rows * dim;     // [seen][16]
+  for (int64_t t = 0; t < a->tokens; ++t)
+    memcpy(q + t * a->group * dim, a->q + t * a->q_stride, size_t(a->group * dim) * sizeof(float));
+
+  for (int64_t p = first; p < seen; p += kPanelRows)
+    for_tiles(
+        rows, [&](int64_t r, auto count) __attribute__((always_inline)) {
+          score_tile<decltype(count)::n>(a, a->keys + p / kPanelRows * a->key_stride, q + r * dim,
+                                         scores + r * seen + p, seen);
+        });
+
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t end = a->position + r / a->group + 1;
+    const int64_t begin = a->window > 0 && end > a->window ? end - a->window : 0;
+    const float sum = soften(scores + r * seen, begin, end, seen);
+    q[r] = 1.0f / sum;  // the queries are not needed any more, and rows <= rows * dim
+  }
+
+  for (int64_t d = 0; d < dim; d += kLanes) {
+    const int64_t width = dim - d < kLanes ? dim - d : kLanes;
+    if (width < kLanes)
+      for (int64_t p = first; p < last; ++p) {
+        memset(tail + p * kLanes, 0, kLanes * sizeof(float));
+        fp16_to_f32(a->values + p * a->value_stride + d, tail + p * kLanes, width);
+      }
+    for_tiles(
+        rows, [&](int64_t r, auto count) __attribute__((always_inline)) {
+          constexpr int n = decltype(count)::n;
+          F sum[n];
+          for (int i = 0; i < n; ++i) sum[i] = zero();
+          const float* weights = scores + r * seen + first;
+          if (width < kLanes)
+            dense_tile<n>(PanelF32{tail + first * kLanes, kLanes}, last - first, weights, seen,
+                          sum);
+          else
+            dense_tile<n>(PanelFp16{a->values + first * a->value_stride + d, a->value_stride},
+                          last - first, weights, seen, sum);
+          for (int i = 0; i < n; ++i) {
+            const int64_t row = r + i;
+            float lanes[kLanes];
+            store(lanes, mul(sum[i], splat(q[row])));
+            memcpy(a->out + row / a->group * a->out_stride + row % a->group * dim + d, lanes,
+                   size_t(width) * sizeof(float));
+          }
+        });
+  }
+}
+
+}  // namespace
+
+const Ops& ops_transformer() {
+  static constexpr Ops ops{NIBBLE_TEXT(NIBBLE_ISA),
+                           &rms_norm,
+                           &silu_mul,
+                           &gelu_mul,
+                           &add_all,
+                           &softcap,
+                           &rope,
+                           &attend,
+                           &store_key,
+                           &f32_to_fp16,
+                           &fp16_to_f32,
+                           &quantize_input};
+  return ops;
+}
+
+}  // namespace nibble::NIBBLE_ISA

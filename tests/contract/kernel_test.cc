@@ -1,0 +1,247 @@
+// Every kernel (packing x instruction set) with every format that it serves, against the format's
+// own decoding and sums in double.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "base/cpu.h"
+#include "base/half.h"
+#include "kernel/matrix.h"
+#include "kernel/ops.h"
+
+namespace nibble {
+namespace {
+
+using Rng = std::mt19937;
+
+float uniform(Rng& rng, float low, float high) {
+  return low + (high - low) * float(rng() >> 8) * 0x1p-24f;
+}
+
+/// Bytes of random blocks, built through the format's own pack().
+std::vector<std::byte> random_weights(const Format& format, std::size_t blocks, Rng& rng) {
+  const Layout& layout = format.layout();
+  std::vector<std::byte> bytes(blocks * format.spec().bytes);
+  std::vector<Code> codes(std::size_t(format.block() / format.spec().grain));
+  for (std::size_t b = 0; b < blocks; ++b) {
+    Grid grid;
+    grid.d = fp16_to_f32(f32_to_fp16(uniform(rng, -0.01f, 0.01f)));
+    grid.dmin = fp16_to_f32(f32_to_fp16(uniform(rng, -0.01f, 0.01f)));
+    for (int s = 0; s < kMaxSubBlocks; ++s) {
+      grid.sub_scale[s] = std::int16_t(
+          layout.scale_min + int(rng() % unsigned(layout.scale_max - layout.scale_min + 1)));
+      grid.sub_min[s] = std::int16_t(rng() % unsigned(layout.offset_max + 1));
+    }
+    format.make_effective(grid);
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+      const float x = uniform(rng, -1, 1);
+      codes[i] = layout.scales == Layout::Scales::none ? format.round(grid, int(i), &x)
+                                                       : Code(rng() % layout.levels.size());
+    }
+    format.pack(grid, codes.data(), bytes.data() + b * format.spec().bytes);
+  }
+  return bytes;
+}
+
+struct Case {
+  const Format* format;
+  const char* isa;
+};
+
+struct Shape {
+  std::int64_t rows, columns, tokens;
+};
+
+/// Inputs with the 8-bit form, made in plain code.
+struct Inputs {
+  std::vector<float> values, scales;
+  std::vector<std::int8_t> codes;
+  std::vector<std::int32_t> sums;
+  InputView view;
+  Inputs(std::int64_t tokens, std::int64_t columns, Rng& rng)
+      : values(std::size_t(tokens * columns)),
+        scales(values.size() / 32),
+        codes(values.size()),
+        sums(values.size() / 16) {
+    for (float& x : values) x = uniform(rng, -1, 1);
+    for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = uniform(rng, 0.001f, 0.1f);
+    for (std::size_t i = 0; i < codes.size(); ++i) {
+      // Some runs of extreme codes, where 16-bit sums would overflow first.
+      codes[i] = i / 64 % 3 == 0 ? std::int8_t(i / 192 % 2 ? 127 : -127)
+                                 : std::int8_t(int(rng() % 255) - 127);
+      if (columns % 32 == 0) sums[i / 16] += codes[i];
+    }
+    view = {tokens, columns, values.data(), codes.data(), scales.data(), sums.data()};
+  }
+};
+
+/// One matrix of random weights and its inputs.
+class Problem {
+ public:
+  Problem(const Case& c, const Shape& s) : format(*c.format), shape(s) {
+    const std::size_t blocks = std::size_t(s.rows * s.columns / format.block());
+    bytes = random_weights(format, blocks, rng);
+    decoded.resize(std::size_t(s.rows * s.columns));
+    format.decode(bytes.data(), blocks, decoded.data());
+    auto packed = Matrix::pack(format, s.rows, s.columns, bytes, pool, c.isa);
+    if (!packed) throw std::runtime_error(packed.error().message());
+    matrix = *packed;
+    inputs = std::make_unique<Inputs>(s.tokens, s.columns, rng);
+  }
+
+  /// The product with tokens [begin, end), with canaries around the rows that must be written.
+  std::vector<float> multiply(const InputView& view) const {
+    const std::int64_t stride = shape.rows + 3;
+    const std::int64_t panels = (shape.rows + kPanelRows - 1) / kPanelRows;
+    std::vector<float> out(std::size_t(shape.tokens * stride), kCanary);
+    const auto needed =
+        std::size_t(matrix.kernel().scratch_bytes(&matrix.view(), shape.tokens - first_token()));
+    std::vector<std::byte> scratch(needed + 64);
+    void* aligned = scratch.data();
+    std::size_t space = scratch.size();
+    std::align(64, needed, aligned, space);
+    const Work work{0, panels, first_token(), shape.tokens, out.data(), stride, aligned};
+    matrix.kernel().multiply(&matrix.view(), &view, &work);
+    for (std::int64_t t = 0; t < shape.tokens; ++t)
+      for (std::int64_t r = 0; r < stride; ++r)
+        if (r >= shape.rows || t < first_token()) {
+          EXPECT_EQ(out[std::size_t(t * stride + r)], kCanary) << "row " << r << " token " << t;
+        }
+    return out;
+  }
+
+  std::int64_t first_token() const { return shape.tokens > 8 ? 1 : 0; }  // need not be 0
+
+  static constexpr float kCanary = -12345.0f;
+  const Format& format;
+  Shape shape;
+  Rng rng{7};
+  ThreadPool pool{1};
+  std::vector<std::byte> bytes;
+  std::vector<float> decoded;
+  Matrix matrix;
+  std::unique_ptr<Inputs> inputs;
+};
+
+std::vector<Shape> shapes(const Format& format) {
+  const bool plain = format.layout().scales == Layout::Scales::none;
+  const std::int64_t block = format.block();
+  std::vector<Shape> all{{1, block, 1},
+                         {37, plain ? 33 : block * 3, 2},
+                         {16, plain ? 600 : (288 / block + 1) * block, 3}};
+  for (const std::int64_t tokens : {4, 5, 6, 7, 12, 13, 70})
+    all.push_back({19, plain ? 63 : block, tokens});
+  return all;
+}
+
+class KernelContract : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    if (!cpu_supports(GetParam().isa)) GTEST_SKIP() << "this processor has no " << GetParam().isa;
+  }
+
+  template <class Check>
+  void for_shapes(const Check& check) {
+    for (const Shape& s : shapes(*GetParam().format)) {
+      SCOPED_TRACE(testing::Message() << s.rows << " x " << s.columns << ", tokens " << s.tokens);
+      check(Problem(GetParam(), s));
+      if (HasFatalFailure()) return;
+    }
+  }
+};
+
+constexpr double kUnit = 0x1p-24;  // unit roundoff of float32
+
+void check_decoding(const Problem& p) {
+  std::vector<float> row(std::size_t(p.shape.columns));
+  for (std::int64_t r = 0; r < p.shape.rows; ++r) {
+    p.matrix.row(r, row.data());
+    for (std::int64_t j = 0; j < p.shape.columns; ++j)
+      ASSERT_EQ(row[std::size_t(j)], p.decoded[std::size_t(r * p.shape.columns + j)])
+          << "row " << r << " column " << j;
+  }
+}
+
+void check_exact(const Problem& p) {
+  const Shape& s = p.shape;
+  InputView view = p.inputs->view;
+  view.codes = nullptr;
+  const auto out = p.multiply(view);
+  for (std::int64_t t = p.first_token(); t < s.tokens; ++t)
+    for (std::int64_t r = 0; r < s.rows; ++r) {
+      double sum = 0, size = 0;
+      for (std::int64_t j = 0; j < s.columns; ++j) {
+        const double x = double(p.decoded[std::size_t(r * s.columns + j)]) *
+                         p.inputs->values[std::size_t(t * s.columns + j)];
+        sum += x, size += std::fabs(x);
+      }
+      // n products and n additions, each term is rounded at most n + 1 times (Higham, gamma_n).
+      const double bound = double(s.columns + 1) * kUnit * 1.01 * size;
+      ASSERT_NEAR(out[std::size_t(t * (s.rows + 3) + r)], sum, bound) << r << " token " << t;
+    }
+}
+
+/// The product of row `r` with the coded inputs of every token, and the sum of its terms' sizes.
+void coded_reference(const Problem& p, std::int64_t r, std::vector<double>& sum,
+                     std::vector<double>& size) {
+  const std::int64_t columns = p.shape.columns;
+  const Layout& layout = p.format.layout();
+  Grid grid;
+  Code codes[kMaxBlock];
+  std::int8_t levels[kMaxBlock];
+  sum.assign(std::size_t(p.shape.tokens), 0.0), size = sum;
+  for (std::int64_t j = 0; j < columns; j += layout.sub) {
+    const std::int64_t block = (r * columns + j) / p.format.block();
+    const int at = int(j % p.format.block()), s = at / layout.sub;
+    p.format.unpack(p.bytes.data() + std::size_t(block) * p.format.spec().bytes, grid, codes);
+    p.format.levels(grid, codes, levels);
+    for (std::int64_t t = 0; t < p.shape.tokens; ++t) {
+      std::int64_t dot = 0, code_sum = 0;
+      for (int i = 0; i < layout.sub; ++i) {
+        const int x = p.inputs->codes[std::size_t(t * columns + j + i)];
+        dot += levels[at + i] * x, code_sum += x;
+      }
+      const double xs = p.inputs->scales[std::size_t((t * columns + j) / 32)];
+      const double a = grid.scale[s] * xs * double(dot);
+      const double b = grid.offset[s] * xs * double(code_sum);
+      sum[std::size_t(t)] += a + b, size[std::size_t(t)] += std::fabs(a) + std::fabs(b);
+    }
+  }
+}
+
+void check_fast(const Problem& p) {
+  if (p.matrix.view().d == nullptr) return;  // floating point weights: the exact product only
+  const auto out = p.multiply(p.inputs->view);
+  std::vector<double> sum, size;
+  // The integers are exact. A term is rounded when scales are multiplied, when it is formed, and in
+  // at most two additions for each of the columns/sub sub-blocks.
+  const double roundings = 2.0 * double(p.shape.columns / p.format.layout().sub) + 2;
+  for (std::int64_t r = 0; r < p.shape.rows; ++r) {
+    coded_reference(p, r, sum, size);
+    for (std::int64_t t = p.first_token(); t < p.shape.tokens; ++t)
+      ASSERT_NEAR(out[std::size_t(t * (p.shape.rows + 3) + r)], sum[std::size_t(t)],
+                  roundings * kUnit * 1.01 * size[std::size_t(t)])
+          << r << " token " << t;
+  }
+}
+
+TEST_P(KernelContract, DecodesWhatTheFormatDecodes) { for_shapes(check_decoding); }
+TEST_P(KernelContract, ExactProduct) { for_shapes(check_exact); }
+TEST_P(KernelContract, FastProduct) { for_shapes(check_fast); }
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const Format* format : format_registry())
+    for (const Kernel* k : kernel_registry())
+      if (k->packing == Packing::f32) all.push_back({format, k->isa});
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, KernelContract, testing::ValuesIn(cases()), [](const auto& c) {
+  return std::string(c.param.format->id()) + "_" + c.param.isa;
+});
+
+}  // namespace
+}  // namespace nibble
