@@ -45,6 +45,35 @@ TEST(Gguf, AlignmentIsKept) {
   }
 }
 
+TEST(Gguf, SizeIsKnownBeforeWritingAndMetadataCanBeExchanged) {
+  const TempDir dir;
+  const auto samples = some_tensors();
+  for (const std::uint64_t split : {0, 132}) {
+    const WriteOptions options{.split_bytes = split};
+    Metadata metadata = all_types();
+    metadata.set("hash", std::string("0000"));
+    const auto writer = create_gguf(dir / "m.gguf", metadata, infos(samples), options);
+    ASSERT_TRUE(writer) << writer.error().message();
+    for (std::size_t i = 0; i < samples.size(); ++i)
+      ASSERT_TRUE((*writer)->write(i, std::as_bytes(std::span(samples[i].data))));
+    for (const std::string& part : (*writer)->parts()) EXPECT_TRUE(std::filesystem::exists(part));
+    metadata.set("hash", std::string("cafe"));
+    ASSERT_TRUE((*writer)->replace(metadata));
+    Metadata longer = metadata;
+    longer.set("hash", std::string(100, 'x'));
+    EXPECT_FALSE((*writer)->replace(longer));
+    std::uint64_t bytes = 0;
+    const auto paths = (*writer)->finish();
+    ASSERT_TRUE(paths) << paths.error().message();
+    for (const std::string& path : *paths) bytes += std::filesystem::file_size(path);
+    EXPECT_EQ(gguf_bytes(metadata, infos(samples), options).value(), bytes);
+    const auto source = open_source(split ? dir / "m-00001-of-00002.gguf" : dir / "m.gguf");
+    ASSERT_TRUE(source) << source.error().message();
+    EXPECT_EQ((*source)->metadata().entries(), metadata.entries());
+    expect_same(**source, samples);
+  }
+}
+
 TEST(Gguf, SplitOpensFromAnyPart) {
   const TempDir dir;
   const auto samples = some_tensors();
