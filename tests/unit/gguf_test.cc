@@ -1,5 +1,7 @@
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <filesystem>
 
 #include "container/gguf_parse.h"
@@ -152,6 +154,46 @@ TEST(Gguf, ExistingOutputIsFound) {
   EXPECT_FALSE(check_not_there(dir / "m.gguf"));
   write_file(dir / "n.gguf", "");
   EXPECT_FALSE(check_not_there(dir / "n.gguf"));
+}
+
+/// Files can't grow beyond `bytes` while this lives: a full disk, as far as a writer can tell.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    std::signal(SIGXFSZ, SIG_IGN);
+  }
+  ~FileSizeLimit() { ::setrlimit(RLIMIT_FSIZE, &before_); }
+
+ private:
+  rlimit before_;
+};
+
+TEST(Gguf, FullDiskIsFoundBeforeTheWork) {
+  const TempDir dir;
+  const FileSizeLimit limit(1 << 20);
+  const auto writer =
+      create_gguf(dir / "m.gguf", {}, {make_sample("large", "f32", {1024, 1024}).info});
+  ASSERT_FALSE(writer);
+  EXPECT_EQ(writer.error().code(), ErrorCode::io);
+  EXPECT_THAT(writer.error().message(), HasSubstr("m.gguf: cannot set aside"));
+  EXPECT_EQ(dir.files(), 0u);
+}
+
+TEST(Gguf, FullDiskDuringTheWorkLeavesNothing) {
+  const TempDir dir;
+  const Sample large = make_sample("large", "f32", {1024, 1024});
+  auto writer = create_gguf(dir / "m.gguf", {}, {large.info});
+  ASSERT_TRUE(writer);
+  const FileSizeLimit limit(1 << 20);
+  const auto status = (*writer)->write(0, std::as_bytes(std::span(large.data)));
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code(), ErrorCode::io);
+  EXPECT_THAT(status.error().message(), HasSubstr("m.gguf: cannot write: File too large"));
+  writer->reset();
+  EXPECT_EQ(dir.files(), 0u);
 }
 
 }  // namespace
