@@ -10,16 +10,14 @@ namespace nibble {
 /// token at position p sees positions p - window + 1 .. p (window 0: 0 .. p), which are all in the
 /// cache.
 ///
-/// Keys lie in panels of 16 positions, fp16 [position / 16][head_dim][16]: written by
-/// Ops::store_key. Values lie fp16 [position][head_dim].
+/// Keys lie in panels of 16 positions, [position / 16][head_dim][16], values as
+/// [position][head_dim]: written by CacheOps::store of the same kind.
 struct AttendArgs {
-  const float* q;                 // query h of token t: q + t * q_stride + h * head_dim, h < group
-  float* out;                     // likewise with out_stride
-  int64_t q_stride, out_stride;   // floats from one token to the next
-  const uint16_t *keys, *values;  // the cache of this key-value head
-  int64_t key_stride;             // fp16 values from one panel of 16 positions to the next
-  int64_t value_stride;           // fp16 values from one position to the next
-  int64_t position;               // of the first token
+  const float* q;                // query h of token t: q + t * q_stride + h * head_dim, h < group
+  float* out;                    // likewise with out_stride
+  int64_t q_stride, out_stride;  // floats from one token to the next
+  const void *keys, *values;     // the cache of this key-value head
+  int64_t position;              // of the first token
   int64_t tokens, window;
   int group, head_dim;
   float scale, cap;  // cap: soft cap of the scores, 0: none
@@ -34,6 +32,15 @@ inline int64_t attend_scratch(int64_t tokens, int group, int head_dim, int64_t p
   return tokens * group * (seen + head_dim) + 16 * seen;
 }
 
+/// A key-value cache whose numbers are of one type.
+struct CacheOps {
+  int value_bytes;
+  /// Writes key and value (head_dim floats each) of one position into the cache of their head.
+  void (*store)(const float* key, const float* value, int head_dim, void* keys, void* values,
+                int64_t position);
+  void (*attend)(const AttendArgs* args);
+};
+
 struct Ops {
   const char* isa;
   /// out = x / sqrt(mean(x^2) + eps) * w. In place allowed.
@@ -46,10 +53,7 @@ struct Ops {
   /// pairs (2i, 2i+1), else (i, i + head_dim/2).
   void (*rope)(float* x, int64_t heads, int64_t head_dim, const float* cosines, const float* sines,
                bool neighbours);
-  void (*attend)(const AttendArgs* args);
-  /// Writes the key of one position into the cache of its head (see AttendArgs).
-  void (*store_key)(const float* key, int head_dim, uint16_t* keys, int64_t key_stride,
-                    int64_t position);
+  CacheOps cache_fp16, cache_f32;
   void (*f32_to_fp16)(const float* in, uint16_t* out, int64_t n);
   void (*fp16_to_f32)(const uint16_t* in, float* out, int64_t n);
   /// Rounds to 8 bits, n a multiple of 32: per 32 values a scale (max |x| / 127; NaN if any value

@@ -127,14 +127,34 @@ void fp16_to_f32(const uint16_t* in, float* out, int64_t n) {
   memcpy(out + i, x, size_t(n - i) * sizeof(float));
 }
 
-void store_key(const float* key, int head_dim, uint16_t* keys, int64_t key_stride,
-               int64_t position) {
-  uint16_t* out = keys + position / kPanelRows * key_stride + position % kPanelRows;
-  uint16_t h[kLanes];
+/// The numbers of a cache: fp16 to keep it small, float32 to keep it exact.
+struct CacheFp16 {
+  using Value = uint16_t;
+  using Panel = PanelFp16;
+  static void narrow(const float* in, Value* out, int64_t n) { f32_to_fp16(in, out, n); }
+  static void widen(const Value* in, float* out, int64_t n) { fp16_to_f32(in, out, n); }
+};
+struct CacheF32 {
+  using Value = float;
+  using Panel = PanelF32;
+  static void narrow(const float* in, Value* out, int64_t n) {
+    memcpy(out, in, size_t(n) * sizeof(float));
+  }
+  static void widen(const Value* in, float* out, int64_t n) { narrow(in, out, n); }
+};
+
+template <class Cache>
+void store_position(const float* key, const float* value, int head_dim, void* keys, void* values,
+                    int64_t position) {
+  using Value = typename Cache::Value;
+  Cache::narrow(value, static_cast<Value*>(values) + position * head_dim, head_dim);
+  Value* out = static_cast<Value*>(keys) + position / kPanelRows * kPanelRows * head_dim +
+               position % kPanelRows;
+  Value few[kLanes];
   for (int64_t d = 0; d < head_dim; d += kLanes) {
     const int64_t n = head_dim - d < kLanes ? head_dim - d : kLanes;
-    f32_to_fp16(key + d, h, n);
-    for (int64_t i = 0; i < n; ++i) out[(d + i) * kPanelRows] = h[i];
+    Cache::narrow(key + d, few, n);
+    for (int64_t i = 0; i < n; ++i) out[(d + i) * kPanelRows] = few[i];
   }
 }
 
@@ -156,12 +176,12 @@ void quantize_input(const float* x, int64_t n, int8_t* codes, float* scales, int
 }
 
 /// Scores of T queries with the 16 positions of a panel of keys.
-template <int T>
-NIBBLE_INLINE void score_tile(const AttendArgs* a, const uint16_t* keys, const float* q,
-                              float* scores, int64_t seen) {
+template <int T, class Panel>
+NIBBLE_INLINE void score_tile(const AttendArgs* a, const Panel& keys, const float* q, float* scores,
+                              int64_t seen) {
   F sum[T];
   for (int t = 0; t < T; ++t) sum[t] = zero();
-  dense_tile<T>(PanelFp16{keys, kPanelRows}, a->head_dim, q, a->head_dim, sum);
+  dense_tile<T>(keys, a->head_dim, q, a->head_dim, sum);
   for (int t = 0; t < T; ++t) {
     F s = mul(sum[t], splat(a->scale));
     if (a->cap > 0) s = mul(splat(a->cap), tanh(div(s, splat(a->cap))));
@@ -193,7 +213,11 @@ float soften(float* scores, int64_t begin, int64_t end, int64_t seen) {
   return hsum(sum);
 }
 
+template <class Cache>
 void attend(const AttendArgs* a) {
+  using Panel = typename Cache::Panel;
+  const auto* keys = static_cast<const typename Cache::Value*>(a->keys);
+  const auto* values = static_cast<const typename Cache::Value*>(a->values);
   const int64_t rows = a->tokens * a->group, dim = a->head_dim;
   const int64_t seen = (a->position + a->tokens + kPanelRows - 1) / kPanelRows * kPanelRows;
   const int64_t first_token = a->window > 0 ? a->position - a->window + 1 : 0;
@@ -208,7 +232,7 @@ void attend(const AttendArgs* a) {
   for (int64_t p = first; p < seen; p += kPanelRows)
     for_tiles(
         rows, [&](int64_t r, auto count) __attribute__((always_inline)) {
-          score_tile<decltype(count)::n>(a, a->keys + p / kPanelRows * a->key_stride, q + r * dim,
+          score_tile<decltype(count)::n>(a, Panel{keys + p * dim, kPanelRows}, q + r * dim,
                                          scores + r * seen + p, seen);
         });
 
@@ -224,7 +248,7 @@ void attend(const AttendArgs* a) {
     if (width < kLanes)
       for (int64_t p = first; p < last; ++p) {
         memset(tail + p * kLanes, 0, kLanes * sizeof(float));
-        fp16_to_f32(a->values + p * a->value_stride + d, tail + p * kLanes, width);
+        Cache::widen(values + p * dim + d, tail + p * kLanes, width);
       }
     for_tiles(
         rows, [&](int64_t r, auto count) __attribute__((always_inline)) {
@@ -236,8 +260,7 @@ void attend(const AttendArgs* a) {
             dense_tile<n>(PanelF32{tail + first * kLanes, kLanes}, last - first, weights, seen,
                           sum);
           else
-            dense_tile<n>(PanelFp16{a->values + first * a->value_stride + d, a->value_stride},
-                          last - first, weights, seen, sum);
+            dense_tile<n>(Panel{values + first * dim + d, dim}, last - first, weights, seen, sum);
           for (int i = 0; i < n; ++i) {
             const int64_t row = r + i;
             float lanes[kLanes];
@@ -259,8 +282,8 @@ const Ops& ops_transformer() {
                            &add_all,
                            &softcap,
                            &rope,
-                           &attend,
-                           &store_key,
+                           {sizeof(uint16_t), &store_position<CacheFp16>, &attend<CacheFp16>},
+                           {sizeof(float), &store_position<CacheF32>, &attend<CacheF32>},
                            &f32_to_fp16,
                            &fp16_to_f32,
                            &quantize_input};
