@@ -17,12 +17,15 @@ namespace nibble {
 
 struct RuntimeOptions {
   int threads = 0;  // < 1: one per core
+  /// exact also keeps keys and values in float32, fast in fp16.
   Precision precision = Precision::fast;
 };
 
 /// A loaded model. Immutable after loading; sessions refer to it and use its threads one at a time.
+/// Results are the same for every number of threads.
 class Runtime {
  public:
+  /// Errors: a tensor that cannot be run, NaN in a norm or bias, an unusable NIBBLE_ISA, cancelled.
   static Result<std::unique_ptr<Runtime>> load(const Model& model,
                                                const RuntimeOptions& options = {},
                                                Progress& progress = no_progress());
@@ -39,16 +42,19 @@ class Runtime {
   std::unique_ptr<State> state_;
 };
 
-/// Called with the inputs of every linear layer: its tap, values [tokens][width].
+/// Called once for each tap with what the linear layers of that name read: values [tokens][width].
+/// The tap of the head is reached only where logits are wanted.
 using TapFunction = std::function<void(const std::string& tap, const float* values,
                                        std::int64_t tokens, std::int64_t width)>;
 
-/// One sequence of tokens and its key-value cache.
+/// One sequence of tokens and its key-value cache. Not to be used by two threads at once.
 class Session {
  public:
   /// `context`: positions the cache can hold (at most; memory grows as needed).
   Session(Runtime& runtime, std::uint32_t context);
   ~Session();
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
 
   std::uint32_t position() const;  // tokens in the cache
   std::uint32_t context() const;
@@ -56,8 +62,11 @@ class Session {
 
   /// Which of the given tokens' logits are wanted.
   enum class Logits { last, all, none };
-  /// Appends tokens. Logits [wanted][vocab] stay valid until the next call. Errors: token outside
-  /// the vocabulary, context full, non-finite logits (a broken model).
+  /// Appends tokens (at least one). Logits [wanted][vocab] stay valid until the next call. Tokens
+  /// may come in any portions; other portions change results by rounding only (float32 sums are
+  /// taken in another order, and with Precision::fast that can move an 8-bit code).
+  /// Errors: token outside the vocabulary, context full, non-finite logits (a broken model); the
+  /// session keeps the tokens of a call that failed with non-finite logits.
   Result<std::span<const float>> forward(std::span<const std::uint32_t> tokens,
                                          Logits wanted = Logits::last);
 
@@ -68,11 +77,13 @@ class Session {
   std::unique_ptr<State> state_;
 };
 
+/// Applied in this order: repetition penalty, top-k, top-p, min-p, temperature.
 struct SamplerOptions {
-  float temperature = 0;  // 0: greedy
-  int top_k = 0;          // 0: all
-  float top_p = 1, min_p = 0;
-  float repetition_penalty = 1;
+  float temperature = 0;         // 0: greedy
+  int top_k = 0;                 // the k best; 0: all
+  float top_p = 1;               // the fewest best whose probabilities reach top_p
+  float min_p = 0;               // at least this share of the best one's probability
+  float repetition_penalty = 1;  // of the last penalty_window tokens; 1: none
   int penalty_window = 64;
   std::uint64_t seed = 0;
 };
@@ -85,9 +96,13 @@ class Sampler {
   void accept(std::uint32_t token);                   // remembers a token of the prompt
 
  private:
+  std::span<const float> penalize(std::span<const float> logits);
+  std::uint32_t draw(std::span<const float> logits);
+
   SamplerOptions options_;
   std::uint64_t state_;
   std::vector<std::uint32_t> recent_;
+  std::vector<float> penalized_;
 };
 
 }  // namespace nibble

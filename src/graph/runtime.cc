@@ -1,0 +1,98 @@
+#include "graph/runtime.h"
+
+#include <cmath>
+
+#include "graph/state.h"
+
+namespace nibble {
+namespace {
+
+Result<Matrix> load_matrix(const Model& model, std::size_t index, ThreadPool& pool) {
+  const TensorInfo& info = model.tensors()[index];
+  std::vector<std::byte> reordered;
+  std::span<const std::byte> bytes = model.stored(index);
+  if (bytes.empty()) {
+    NIBBLE_CHECK(model.keeps_values(index));
+    reordered.resize(info.bytes);
+    model.load_bytes(index, 0, info.rows(), reordered.data());
+    bytes = reordered;
+  }
+  auto matrix = Matrix::pack(*info.format, std::int64_t(info.rows()), std::int64_t(info.columns()),
+                             bytes, pool);
+  model.release_rows(index, 0, info.rows());
+  return matrix;
+}
+
+Result<std::vector<float>> load_vector(const Model& model, std::size_t index) {
+  const TensorInfo& info = model.tensors()[index];
+  std::vector<float> values(info.elements());
+  model.load_rows(index, 0, info.rows(), values.data());
+  for (const float value : values)
+    if (!std::isfinite(value)) return fail(ErrorCode::corrupt, "holds a value that is not finite");
+  return values;
+}
+
+}  // namespace
+
+void Runtime::State::compile(const std::vector<Node>& nodes, std::vector<Step>& steps) const {
+  const Node* reader = nullptr;  // the last linear node
+  for (const Node& node : nodes) {
+    Step step{.node = &node};
+    if (node.kind == Node::Kind::embed || node.kind == Node::Kind::linear)
+      step.matrix = &matrices.at(node.weight);
+    if (node.kind == Node::Kind::norm) step.vector = vectors.at(node.weight).data();
+    if (node.kind == Node::Kind::linear) {
+      if (!node.bias.empty()) step.vector = vectors.at(node.bias).data();
+      step.fresh = !reader || reader->tap != node.tap;
+      reader = &node;
+    }
+    steps.push_back(step);
+  }
+}
+
+Result<std::unique_ptr<Runtime>> Runtime::load(const Model& model, const RuntimeOptions& options,
+                                               Progress& progress) {
+  auto state = std::make_unique<State>(model.graph(), options.threads);
+  state->path = model.source().path();
+  state->precision = options.precision;
+  std::uint64_t total = 0, done = 0;
+  for (const TensorInfo& info : model.tensors()) total += info.bytes;
+  progress.begin("load", total, "bytes");
+  for (std::size_t i = 0; i < model.tensors().size(); ++i) {
+    const TensorInfo& info = model.tensors()[i];
+    const std::string where = state->path + ": tensor '" + info.name + "'";
+    if (info.shape.size() == 2) {
+      NIBBLE_TRY_IN(where, Matrix matrix, load_matrix(model, i, state->pool));
+      state->matrices.emplace(info.name, std::move(matrix));
+    } else {
+      NIBBLE_TRY_IN(where, auto values, load_vector(model, i));
+      state->vectors.emplace(info.name, std::move(values));
+    }
+    progress.update(done += info.bytes);
+    if (progress.cancelled()) return fail(ErrorCode::cancelled, "cancelled while loading");
+  }
+  progress.end();
+
+  const Graph& graph = state->graph;
+  state->compile(graph.before, state->layers);
+  for (const auto& block : graph.blocks) state->compile(block, state->layers);
+  state->compile(graph.after, state->after);
+  state->rope = RopeTable(graph.config, false);
+  if (graph.config.rope_theta_local > 0) state->local_rope = RopeTable(graph.config, true);
+  return std::unique_ptr<Runtime>(new Runtime(std::move(state)));
+}
+
+Runtime::Runtime(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Runtime::~Runtime() = default;
+
+const Graph& Runtime::graph() const { return state_->graph; }
+ThreadPool& Runtime::pool() { return state_->pool; }
+
+std::uint64_t Runtime::weight_bytes() const {
+  std::uint64_t sum = 0;
+  for (const auto& [name, matrix] : state_->matrices) sum += matrix.bytes();
+  for (const auto& [name, values] : state_->vectors) sum += values.size() * sizeof(float);
+  return sum;
+}
+
+}  // namespace nibble
