@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "base/result.h"
+
 namespace nibble {
 
 Format::Format(const Spec& spec) : spec_(spec) {
@@ -46,6 +48,8 @@ void Format::levels(const Grid&, const Code* codes, std::int8_t* out) const {
   else
     for (int i = 0; i < block(); ++i) out[i] = table[codes[i]];
 }
+
+void Format::encode(const float*, std::size_t, std::byte*) const { NIBBLE_CHECK(!"plain"); }
 
 void Format::decode(const std::byte* in, std::size_t blocks, float* out) const {
   Grid grid;

@@ -102,6 +102,8 @@ class Format {
   /// The inverse for every possible content of the bytes; fills stored and effective fields.
   virtual void unpack(const std::byte* in, Grid& grid, Code* codes) const = 0;
 
+  /// The nearest values of `blocks` consecutive blocks. Only where layout().scales is none.
+  virtual void encode(const float* in, std::size_t blocks, std::byte* out) const;
   /// Decodes `blocks` consecutive blocks to float32. Formats without levels override it.
   virtual void decode(const std::byte* in, std::size_t blocks, float* out) const;
 

@@ -26,16 +26,19 @@ class PlainFormat final : public Format {
     out[0] = to_float(Bits(code));
   }
   void pack(const Grid&, const Code* codes, std::byte* out) const override {
-    const Bits bits = Bits(codes[0]);
-    std::memcpy(out, &bits, sizeof bits);
+    store(Bits(codes[0]), out);
   }
   void unpack(const std::byte* in, Grid&, Code* codes) const override { codes[0] = load(in); }
+  void encode(const float* in, std::size_t blocks, std::byte* out) const override {
+    for (std::size_t i = 0; i < blocks; ++i) store(from_float(in[i]), out + i * sizeof(Bits));
+  }
   void decode(const std::byte* in, std::size_t blocks, float* out) const override {
     for (std::size_t i = 0; i < blocks; ++i) out[i] = to_float(load(in + i * sizeof(Bits)));
   }
 
  private:
   static_assert(std::endian::native == std::endian::little);
+  static void store(Bits bits, std::byte* out) { std::memcpy(out, &bits, sizeof bits); }
   static Bits load(const std::byte* in) {
     Bits bits;
     std::memcpy(&bits, in, sizeof bits);

@@ -37,8 +37,6 @@ struct RoundReport {
   double weighted_error =
       0;  // sum mean_square_j (w - q)^2; equal to squared_error without statistics
   double squared_weight = 0;  // sum w^2
-  std::uint64_t non_finite =
-      0;  // weights that were NaN or infinite (an error for callers: nothing sane can be stored)
 };
 
 class Rounder {
@@ -46,7 +44,8 @@ class Rounder {
   virtual ~Rounder() = default;
   virtual std::string_view id() const = 0;  // "nearest", "importance"
   virtual bool needs_stats() const = 0;
-  /// Results are bit-identical for every thread count and every instruction set.
+  /// Results are bit-identical for every thread count and every instruction set. Errors name the
+  /// row and column of a weight that is not finite or that the format cannot hold.
   virtual Result<RoundReport> round(const RoundTask& task, ThreadPool& pool) const = 0;
 };
 

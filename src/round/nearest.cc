@@ -1,0 +1,25 @@
+// Least squared error in every block: every column counts the same.
+#include <vector>
+
+#include "round/rows.h"
+
+namespace nibble {
+namespace {
+
+class Nearest final : public Rounder {
+  std::string_view id() const override { return "nearest"; }
+  bool needs_stats() const override { return false; }
+  Result<RoundReport> round(const RoundTask& task, ThreadPool& pool) const override {
+    return round_rows(task, std::vector<float>(std::size_t(task.columns), 1.0f), pool);
+  }
+};
+
+}  // namespace
+
+namespace registry {
+const Rounder& round_nearest() {
+  static const Nearest rounder;
+  return rounder;
+}
+}  // namespace registry
+}  // namespace nibble

@@ -1,0 +1,224 @@
+#include "round/rows.h"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <memory>
+#include <vector>
+
+#include "base/cpu.h"
+
+namespace nibble {
+namespace {
+
+// Beyond what any format can store: keeps the sums of the search finite.
+constexpr float kLargest = 1e9f;
+// Importance of columns that calibration never saw, relative to the mean of their block.
+constexpr float kLeastImportance = 1e-6f;
+
+const BlockSearch* find_search(std::string_view isa) {
+  for (const BlockSearch* search : search_registry())
+    if (search->isa == isa) return search;
+  return nullptr;
+}
+
+SearchSpec search_spec(const Format& format) {
+  const Layout& l = format.layout();
+  return {.block = format.block(),
+          .sub = l.sub,
+          .nested = l.scales == Layout::Scales::nested,
+          .has_offset = l.has_offset,
+          .scale_min = float(l.scale_min),
+          .scale_max = float(l.scale_max),
+          .offset_max = float(l.offset_max),
+          .first_code = l.first_code,
+          .level_count = int(l.levels.size()),
+          .consecutive = l.levels.back() - l.levels.front() == int(l.levels.size()) - 1,
+          .levels = l.levels.data()};
+}
+
+/// Each block's importance around 1: the search takes only ratios within a block.
+std::vector<float> normalised(std::span<const float> importance, std::int64_t block) {
+  std::vector<float> out(importance.size());
+  for (std::size_t b = 0; b < out.size(); b += std::size_t(block)) {
+    double sum = 0;
+    for (std::int64_t j = 0; j < block; ++j) sum += importance[b + std::size_t(j)];
+    const double mean = sum / double(block);
+    for (std::int64_t j = 0; j < block; ++j) {
+      const std::size_t i = b + std::size_t(j);
+      out[i] = mean > 0 ? float(importance[i] / mean) + kLeastImportance : 1.0f;
+    }
+  }
+  return out;
+}
+
+/// What one strip of rows came to.
+struct StripReport {
+  RoundReport sums;
+  std::int64_t bad = -1;  // index (row * columns + column) of the first weight that has no place
+};
+
+/// The memory one thread needs for a strip.
+struct alignas(64) Workspace {
+  float x[kMaxBlock * kStripRows];
+  SearchResult found;
+  std::unique_ptr<float[]> rows, decoded;
+};
+
+class Strips {
+ public:
+  Strips(const RoundTask& task, std::span<const float> importance, const BlockSearch& search)
+      : task_(task),
+        format_(*task.format),
+        importance_(importance),
+        search_(search),
+        quantized_(format_.layout().scales != Layout::Scales::none) {
+    if (!quantized_) return;
+    spec_ = search_spec(format_);
+    normalised_ = normalised(importance, format_.block());
+  }
+
+  Result<RoundReport> run(ThreadPool& pool) {
+    const std::int64_t count = (task_.rows + kStripRows - 1) / kStripRows;
+    std::vector<StripReport> reports(static_cast<std::size_t>(count));
+    std::atomic<std::int64_t> next{0};
+    pool.run_all([&](int) {
+      const auto space = std::make_unique<Workspace>();
+      space->rows = std::make_unique<float[]>(std::size_t(kStripRows * task_.columns));
+      space->decoded = std::make_unique<float[]>(std::size_t(task_.columns));
+      for (std::int64_t i = next++; i < count; i = next++)
+        reports[std::size_t(i)] =
+            strip(i * kStripRows, std::min(task_.rows, (i + 1) * kStripRows), *space);
+    });
+    RoundReport total;
+    for (const StripReport& report : reports) {
+      if (report.bad >= 0) return bad_weight(report.bad);
+      total.squared_error += report.sums.squared_error;
+      total.weighted_error += report.sums.weighted_error;
+      total.squared_weight += report.sums.squared_weight;
+    }
+    return total;
+  }
+
+ private:
+  StripReport strip(std::int64_t begin, std::int64_t end, Workspace& space) const {
+    StripReport report;
+    const std::int64_t columns = task_.columns;
+    float* rows = space.rows.get();
+    task_.load(begin, end, rows);
+    for (std::int64_t i = 0; i < (end - begin) * columns; ++i)
+      if ((std::bit_cast<std::uint32_t>(rows[i]) & 0x7f800000) == 0x7f800000) {
+        report.bad = begin * columns + i;
+        return report;
+      }
+    const std::size_t row_bytes = format_.row_bytes(std::size_t(columns));
+    std::byte* out = task_.out.data() + std::size_t(begin) * row_bytes;
+    const std::size_t blocks = std::size_t(columns / format_.block());
+    if (quantized_)
+      for (std::size_t b = 0; b < blocks; ++b) block(rows, int(end - begin), b, out, space);
+    else
+      format_.encode(rows, blocks * std::size_t(end - begin), out);
+    for (std::int64_t r = 0; r < end - begin; ++r) {
+      format_.decode(out + std::size_t(r) * row_bytes, blocks, space.decoded.get());
+      measure(rows + r * columns, space.decoded.get(), report.sums);
+      if (!std::isfinite(report.sums.squared_error)) {
+        report.bad = (begin + r) * columns;
+        for (const float* q = space.decoded.get(); std::isfinite(*q); ++q) ++report.bad;
+        return report;
+      }
+    }
+    return report;
+  }
+
+  void block(const float* rows, int count, std::size_t b, std::byte* out, Workspace& space) const {
+    const int n = format_.block();
+    const std::size_t first = b * std::size_t(n);
+    for (int r = 0; r < kStripRows; ++r) {
+      const float* row = rows + std::min(r, count - 1) * task_.columns + first;
+      for (int j = 0; j < n; ++j)
+        space.x[j * kStripRows + r] = std::clamp(row[j], -kLargest, kLargest);
+    }
+    search_.run(&spec_, space.x, normalised_.data() + first, &space.found);
+    const std::size_t row_bytes = format_.row_bytes(std::size_t(task_.columns));
+    for (int r = 0; r < count; ++r) {
+      Grid grid;
+      Code codes[kMaxBlock];
+      grid.d = space.found.d[r];
+      grid.dmin = space.found.dmin[r];
+      for (int s = 0; s < n / spec_.sub; ++s) {
+        grid.sub_scale[s] = space.found.sub_scale[s][r];
+        grid.sub_min[s] = space.found.sub_min[s][r];
+      }
+      for (int j = 0; j < n; ++j) codes[j] = space.found.codes[j][r];
+      format_.pack(grid, codes, out + std::size_t(r) * row_bytes + b * format_.spec().bytes);
+    }
+  }
+
+  /// Adds the squared errors of one row, in an order that depends on nothing but the columns.
+  void measure(const float* w, const float* q, RoundReport& sums) const {
+    constexpr int kSums = 8;
+    double plain[kSums] = {}, weighted[kSums] = {}, weight[kSums] = {};
+    const auto add = [&](std::int64_t j, int k) {
+      const double x = w[j], e = x - q[j];
+      plain[k] += e * e;
+      weighted[k] += importance_[std::size_t(j)] * (e * e);
+      weight[k] += x * x;
+    };
+    std::int64_t j = 0;
+    for (; j + kSums <= task_.columns; j += kSums)
+      for (int k = 0; k < kSums; ++k) add(j + k, k);
+    for (; j < task_.columns; ++j) add(j, 0);
+    for (int k = 0; k < kSums; ++k) {
+      sums.squared_error += plain[k];
+      sums.weighted_error += weighted[k];
+      sums.squared_weight += weight[k];
+    }
+  }
+
+  tl::unexpected<Error> bad_weight(std::int64_t index) const {
+    const std::int64_t row = index / task_.columns, column = index % task_.columns;
+    std::vector<float> values(std::size_t(task_.columns));
+    task_.load(row, row + 1, values.data());
+    const float value = values[std::size_t(column)];
+    if (!std::isfinite(value))
+      return fail(ErrorCode::corrupt,
+                  "weight at row {}, column {} is {}: the checkpoint is damaged, fetch it again",
+                  row, column, value);
+    return fail(ErrorCode::unsupported,
+                "weight {} at row {}, column {} is too large for {}: choose bf16 or f32", value,
+                row, column, format_.id());
+  }
+
+  const RoundTask& task_;
+  const Format& format_;
+  std::span<const float> importance_;
+  const BlockSearch& search_;
+  bool quantized_;
+  SearchSpec spec_{};
+  std::vector<float> normalised_;
+};
+
+}  // namespace
+
+Result<RoundReport> round_rows(const RoundTask& task, std::span<const float> importance,
+                               ThreadPool& pool) {
+  const BlockSearch* search = find_search(active_isa());
+  if (search == nullptr)
+    return fail(ErrorCode::unsupported,
+                "NIBBLE_ISA names an instruction set that this processor or build does not have");
+  NIBBLE_CHECK(task.columns % task.format->block() == 0);
+  NIBBLE_CHECK(task.out.size() ==
+               std::size_t(task.rows) * task.format->row_bytes(std::size_t(task.columns)));
+  if (importance.size() != std::size_t(task.columns))
+    return fail(ErrorCode::invalid,
+                "importance of {} columns for a matrix of {}: it is of another model",
+                importance.size(), task.columns);
+  for (std::size_t j = 0; j < importance.size(); ++j)
+    if (!(importance[j] >= 0 && std::isfinite(importance[j])))
+      return fail(ErrorCode::corrupt, "importance of column {} is {}: calibrate again", j,
+                  importance[j]);
+  return Strips(task, importance, *search).run(pool);
+}
+
+}  // namespace nibble

@@ -1,0 +1,36 @@
+// The search for the scales and codes of blocks, in the form that is compiled once per instruction
+// set: plain structs and raw pointers (see base/cpu.h and cmake/NibbleRegister.cmake).
+#pragma once
+
+#include <stdint.h>
+
+namespace nibble {
+
+/// Rows that are searched together.
+inline constexpr int kStripRows = 16;
+
+/// What the search knows of a format.
+struct SearchSpec {
+  int block, sub;           // columns
+  bool nested, has_offset;  // as in Layout
+  float scale_min, scale_max, offset_max;
+  int first_code, level_count;
+  bool consecutive;  // levels are integers in a row
+  const int8_t* levels;
+};
+
+/// The block of each of the strip's rows: stored scales and codes.
+struct SearchResult {
+  float d[kStripRows], dmin[kStripRows];
+  int16_t sub_scale[16][kStripRows], sub_min[16][kStripRows];
+  uint8_t codes[256][kStripRows];
+};
+
+struct BlockSearch {
+  const char* isa;
+  /// Minimises sum_j h_j (x_j - q_j)^2 for each of the rows. x: [block][kStripRows], finite; h:
+  /// [block], positive, around 1. Both 64-byte aligned.
+  void (*run)(const SearchSpec* spec, const float* x, const float* h, SearchResult* out);
+};
+
+}  // namespace nibble

@@ -1,0 +1,54 @@
+// Vectors as wide as the instruction set this file is compiled for has registers. Each lane is one
+// row of weights and computes alone, in IEEE operations that are never fused: so the width does not
+// change any result. Included by per-ISA files only.
+#pragma once
+
+#include <stdint.h>
+
+#if defined(NIBBLE_ISA_avx512)
+#define NIBBLE_VECTOR_BYTES 64
+#elif defined(NIBBLE_ISA_avx2)
+#define NIBBLE_VECTOR_BYTES 32
+#else
+#define NIBBLE_VECTOR_BYTES 16
+#endif
+
+namespace nibble::NIBBLE_ISA {
+
+#define NIBBLE_STRING_(x) #x
+#define NIBBLE_STRING(x) NIBBLE_STRING_(x)
+constexpr const char* kIsa = NIBBLE_STRING(NIBBLE_ISA);
+
+constexpr int kLanes = NIBBLE_VECTOR_BYTES / 4;
+typedef float Floats __attribute__((vector_size(NIBBLE_VECTOR_BYTES)));
+typedef int32_t Ints __attribute__((vector_size(NIBBLE_VECTOR_BYTES)));
+
+static inline Floats splat(float x) { return x - Floats{}; }
+static inline Floats load(const float* p) { return *(const Floats*)p; }
+static inline Floats select(Ints mask, Floats a, Floats b) { return mask ? a : b; }
+static inline Floats min(Floats a, Floats b) { return a < b ? a : b; }
+static inline Floats max(Floats a, Floats b) { return a > b ? a : b; }
+static inline Floats abs(Floats x) { return (Floats)((Ints)x & 0x7fffffff); }
+
+/// To the nearest integer, ties to even; |x| < 2^22.
+static inline Floats nearest_integer(Floats x) {
+  constexpr float kMagic = 12582912;  // 1.5 * 2^23: its unit in the last place is 1
+  return (x + kMagic) - kMagic;
+}
+
+/// 1 / x, and 0 where x is (nearly) 0.
+static inline Floats inverse(Floats x) { return select(abs(x) > 1e-30f, 1 / x, Floats{}); }
+
+/// a / b, and 0 where b is (nearly) 0 or negative.
+static inline Floats ratio(Floats a, Floats b) { return select(b > 1e-30f, a / b, Floats{}); }
+
+/// The nearest finite fp16 value, ties to even.
+static inline Floats round_fp16(Floats x) {
+  const Ints sign = (Ints)x & INT32_MIN, size = (Ints)x & 0x7fffffff;
+  const Floats normal = (Floats)((size + 0xfff + (size >> 13 & 1)) & ~0x1fff);
+  const Floats subnormal = ((Floats)size + 0.5f) - 0.5f;  // to a multiple of 2^-24
+  const Floats rounded = min(select((Floats)size < 0x1p-14f, subnormal, normal), splat(65504));
+  return (Floats)((Ints)rounded | sign);
+}
+
+}  // namespace nibble::NIBBLE_ISA
