@@ -107,7 +107,7 @@ Result<OutputFile> OutputFile::create(const std::string& path) {
 }
 
 Status OutputFile::reserve(std::uint64_t bytes) {
-  if (bytes == 0 || ::fallocate(fd_, FALLOC_FL_KEEP_SIZE, 0, off_t(bytes)) == 0) return {};
+  if (bytes == 0 || ::fallocate(fd_, 0, 0, off_t(bytes)) == 0) return {};
   if (errno != ENOSPC && errno != EDQUOT && errno != EFBIG) return {};
   return fail(ErrorCode::io, "{}: cannot set aside {} bytes: {}", path_, bytes,
               std::strerror(errno));

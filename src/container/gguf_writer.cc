@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <filesystem>
+#include <functional>
 #include <set>
 
 #include "base/checked.h"
@@ -145,22 +146,43 @@ Metadata part_metadata(const Metadata& model, std::size_t part, std::size_t part
 
 class GgufWriter final : public Writer {
  public:
-  explicit GgufWriter(std::uint64_t alignment) : alignment_(alignment) {}
+  GgufWriter(std::vector<TensorInfo> tensors, std::vector<Range> ranges, std::uint64_t alignment)
+      : tensors_(std::move(tensors)), ranges_(std::move(ranges)), alignment_(alignment) {}
 
-  Status add_part(const std::string& path, const Metadata& metadata,
-                  std::span<const TensorInfo> tensors) {
-    NIBBLE_TRY(OutputFile file, OutputFile::create(path));
-    const ByteWriter header = make_header(metadata, tensors, alignment_);
-    std::uint64_t bytes = header.bytes().size();
-    for (const TensorInfo& tensor : tensors) {
-      left_.push_back({tensor.name, tensor.bytes, files_.size()});
-      NIBBLE_TRY_IN(path, bytes, checked_add(bytes, tensor.bytes));
-      NIBBLE_TRY_IN(path, bytes, checked_align(bytes, alignment_));
-    }
-    NIBBLE_DO(file.reserve(bytes));
-    NIBBLE_DO(file.write(header.bytes()));
-    files_.push_back(std::move(file));
+  /// Creates every file with its header; `name` gives the path of part i.
+  Status start(const Metadata& metadata, const std::function<std::string(std::size_t)>& name) {
+    for (std::size_t i = 0; i < ranges_.size(); ++i)
+      NIBBLE_DO(add_part(name(i), header(metadata, i)));
     return {};
+  }
+
+  std::size_t part_count() const { return ranges_.size(); }
+
+  /// Header and tensors of all parts, in bytes.
+  Result<std::uint64_t> bytes(const Metadata& metadata) const {
+    std::uint64_t total = 0;
+    for (std::size_t i = 0; i < ranges_.size(); ++i) {
+      NIBBLE_TRY(const auto part, part_bytes(i, header(metadata, i).bytes().size()));
+      NIBBLE_TRY(total, checked_add(total, part));
+    }
+    return total;
+  }
+
+  Status replace(const Metadata& metadata) override {
+    for (std::size_t i = 0; i < files_.size(); ++i) {
+      const ByteWriter fresh = header(metadata, i);
+      if (fresh.bytes().size() != header_bytes_[i])
+        return fail(ErrorCode::internal, "{}: a header of {} bytes in place of one of {}",
+                    files_[i].path(), fresh.bytes().size(), header_bytes_[i]);
+      NIBBLE_DO(files_[i].write_at(0, fresh.bytes()));
+    }
+    return {};
+  }
+
+  std::vector<std::string> parts() const override {
+    std::vector<std::string> paths;
+    for (const OutputFile& file : files_) paths.push_back(file.part_path());
+    return paths;
   }
 
   Status write(std::size_t index, std::span<const std::byte> bytes) override {
@@ -200,6 +222,37 @@ class GgufWriter final : public Writer {
     std::size_t file;
   };
 
+  std::span<const TensorInfo> tensors(std::size_t part) const {
+    return std::span(tensors_).subspan(ranges_[part].begin,
+                                       ranges_[part].end - ranges_[part].begin);
+  }
+
+  ByteWriter header(const Metadata& metadata, std::size_t part) const {
+    return make_header(part_metadata(metadata, part, ranges_.size(), tensors_.size()),
+                       tensors(part), alignment_);
+  }
+
+  Result<std::uint64_t> part_bytes(std::size_t part, std::uint64_t bytes) const {
+    for (const TensorInfo& tensor : tensors(part)) {
+      NIBBLE_TRY(bytes, checked_add(bytes, tensor.bytes));
+      NIBBLE_TRY(bytes, checked_align(bytes, alignment_));
+    }
+    return bytes;
+  }
+
+  Status add_part(const std::string& path, const ByteWriter& header) {
+    const std::size_t part = files_.size();
+    NIBBLE_TRY(OutputFile file, OutputFile::create(path));
+    NIBBLE_TRY_IN(path, const auto bytes, part_bytes(part, header.bytes().size()));
+    for (const TensorInfo& tensor : tensors(part))
+      left_.push_back({tensor.name, tensor.bytes, part});
+    NIBBLE_DO(file.reserve(bytes));
+    NIBBLE_DO(file.write(header.bytes()));
+    header_bytes_.push_back(header.bytes().size());
+    files_.push_back(std::move(file));
+    return {};
+  }
+
   /// Tensors from the current one up to `end` have all their bytes.
   Status check_complete(std::size_t end) const {
     for (std::size_t i = current_; i < end; ++i)
@@ -209,11 +262,26 @@ class GgufWriter final : public Writer {
     return {};
   }
 
+  std::vector<TensorInfo> tensors_;
+  std::vector<Range> ranges_;
   std::uint64_t alignment_;
+  std::vector<std::uint64_t> header_bytes_;
   std::vector<OutputFile> files_;
   std::vector<Left> left_;
   std::size_t current_ = 0;
 };
+
+Result<std::unique_ptr<GgufWriter>> make_writer(const Metadata& metadata,
+                                                const std::vector<TensorInfo>& tensors,
+                                                const WriteOptions& options) {
+  NIBBLE_DO(check_all(metadata, tensors));
+  NIBBLE_TRY(const auto alignment, alignment_of(metadata));
+  std::vector<Range> parts = cut(tensors, options.split_bytes);
+  if (parts.size() > 0xffff)
+    return fail(ErrorCode::invalid, "{} parts, at most 65535 can be; choose larger ones",
+                parts.size());
+  return std::make_unique<GgufWriter>(tensors, std::move(parts), alignment);
+}
 
 std::string without_suffix(const std::string& path) {
   return path.ends_with(".gguf") ? path.substr(0, path.size() - 5) : path;
@@ -224,21 +292,18 @@ std::string without_suffix(const std::string& path) {
 Result<std::unique_ptr<Writer>> create_gguf(const std::string& path, const Metadata& metadata,
                                             const std::vector<TensorInfo>& tensors,
                                             const WriteOptions& options) {
-  NIBBLE_DO_IN(path, check_all(metadata, tensors));
-  NIBBLE_TRY_IN(path, const auto alignment, alignment_of(metadata));
-  const std::vector<Range> parts = cut(tensors, options.split_bytes);
-  if (parts.size() > 0xffff)
-    return fail(ErrorCode::invalid, "{}: {} parts, at most 65535 can be; choose larger ones", path,
-                parts.size());
-  auto writer = std::make_unique<GgufWriter>(alignment);
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    const std::string file =
-        parts.size() == 1 ? path : split_name(without_suffix(path), i, parts.size());
-    NIBBLE_DO(writer->add_part(
-        file, part_metadata(metadata, i, parts.size(), tensors.size()),
-        std::span(tensors).subspan(parts[i].begin, parts[i].end - parts[i].begin)));
-  }
+  NIBBLE_TRY_IN(path, auto writer, make_writer(metadata, tensors, options));
+  const std::size_t parts = writer->part_count();
+  NIBBLE_DO(writer->start(metadata, [&](std::size_t i) {
+    return parts == 1 ? path : split_name(without_suffix(path), i, parts);
+  }));
   return writer;
+}
+
+Result<std::uint64_t> gguf_bytes(const Metadata& metadata, const std::vector<TensorInfo>& tensors,
+                                 const WriteOptions& options) {
+  NIBBLE_TRY(const auto writer, make_writer(metadata, tensors, options));
+  return writer->bytes(metadata);
 }
 
 Status check_not_there(const std::string& path) {

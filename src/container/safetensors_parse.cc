@@ -9,7 +9,7 @@ namespace nibble {
 namespace {
 
 constexpr std::uint64_t kLongestHeader = 100'000'000;  // the limit of the reference reader
-constexpr int kDepth = 4;                              // {tensor: {field: [number]}}
+constexpr int kDepth = 3;                              // {tensor: {field: [number]}}
 
 struct Entry {
   TensorInfo info;

@@ -23,6 +23,11 @@ class Writer {
   virtual ~Writer() = default;
   virtual Status write(std::size_t index,
                        std::span<const std::byte> bytes) = 0;  // appends to tensor `index`
+  /// Exchanges the metadata for one of the same encoded size (hashes that are known only at the
+  /// end).
+  virtual Status replace(const Metadata& metadata) = 0;
+  /// Where the files are until finish(), to be read back and verified.
+  virtual std::vector<std::string> parts() const = 0;
   /// Everything written and flushed: gives the files their names. Returns them.
   virtual Result<std::vector<std::string>> finish() = 0;
 };
@@ -32,6 +37,10 @@ class Writer {
 Result<std::unique_ptr<Writer>> create_gguf(const std::string& path, const Metadata& metadata,
                                             const std::vector<TensorInfo>& tensors,
                                             const WriteOptions& options = {});
+
+/// Bytes of the files that create_gguf would make, all parts together.
+Result<std::uint64_t> gguf_bytes(const Metadata& metadata, const std::vector<TensorInfo>& tensors,
+                                 const WriteOptions& options = {});
 
 /// An error if `path`, or parts of a split that would be named after it, exist already.
 Status check_not_there(const std::string& path);

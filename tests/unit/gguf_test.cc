@@ -1,5 +1,7 @@
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <filesystem>
 
 #include "container/gguf_parse.h"
@@ -42,6 +44,35 @@ TEST(Gguf, AlignmentIsKept) {
     EXPECT_EQ(header->alignment, alignment);
     for (const std::uint64_t offset : header->offsets) EXPECT_EQ(offset % alignment, 0u);
     EXPECT_EQ(file.size() % alignment, 0u);
+  }
+}
+
+TEST(Gguf, SizeIsKnownBeforeWritingAndMetadataCanBeExchanged) {
+  const TempDir dir;
+  const auto samples = some_tensors();
+  for (const std::uint64_t split : {0, 132}) {
+    const WriteOptions options{.split_bytes = split};
+    Metadata metadata = all_types();
+    metadata.set("hash", std::string("0000"));
+    const auto writer = create_gguf(dir / "m.gguf", metadata, infos(samples), options);
+    ASSERT_TRUE(writer) << writer.error().message();
+    for (std::size_t i = 0; i < samples.size(); ++i)
+      ASSERT_TRUE((*writer)->write(i, std::as_bytes(std::span(samples[i].data))));
+    for (const std::string& part : (*writer)->parts()) EXPECT_TRUE(std::filesystem::exists(part));
+    metadata.set("hash", std::string("cafe"));
+    ASSERT_TRUE((*writer)->replace(metadata));
+    Metadata longer = metadata;
+    longer.set("hash", std::string(100, 'x'));
+    EXPECT_FALSE((*writer)->replace(longer));
+    std::uint64_t bytes = 0;
+    const auto paths = (*writer)->finish();
+    ASSERT_TRUE(paths) << paths.error().message();
+    for (const std::string& path : *paths) bytes += std::filesystem::file_size(path);
+    EXPECT_EQ(gguf_bytes(metadata, infos(samples), options).value(), bytes);
+    const auto source = open_source(split ? dir / "m-00001-of-00002.gguf" : dir / "m.gguf");
+    ASSERT_TRUE(source) << source.error().message();
+    EXPECT_EQ((*source)->metadata().entries(), metadata.entries());
+    expect_same(**source, samples);
   }
 }
 
@@ -123,6 +154,46 @@ TEST(Gguf, ExistingOutputIsFound) {
   EXPECT_FALSE(check_not_there(dir / "m.gguf"));
   write_file(dir / "n.gguf", "");
   EXPECT_FALSE(check_not_there(dir / "n.gguf"));
+}
+
+/// Files can't grow beyond `bytes` while this lives: a full disk, as far as a writer can tell.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit limit{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    std::signal(SIGXFSZ, SIG_IGN);
+  }
+  ~FileSizeLimit() { ::setrlimit(RLIMIT_FSIZE, &before_); }
+
+ private:
+  rlimit before_;
+};
+
+TEST(Gguf, FullDiskIsFoundBeforeTheWork) {
+  const TempDir dir;
+  const FileSizeLimit limit(1 << 20);
+  const auto writer =
+      create_gguf(dir / "m.gguf", {}, {make_sample("large", "f32", {1024, 1024}).info});
+  ASSERT_FALSE(writer);
+  EXPECT_EQ(writer.error().code(), ErrorCode::io);
+  EXPECT_THAT(writer.error().message(), HasSubstr("m.gguf: cannot set aside"));
+  EXPECT_EQ(dir.files(), 0u);
+}
+
+TEST(Gguf, FullDiskDuringTheWorkLeavesNothing) {
+  const TempDir dir;
+  const Sample large = make_sample("large", "f32", {1024, 1024});
+  auto writer = create_gguf(dir / "m.gguf", {}, {large.info});
+  ASSERT_TRUE(writer);
+  const FileSizeLimit limit(1 << 20);
+  const auto status = (*writer)->write(0, std::as_bytes(std::span(large.data)));
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code(), ErrorCode::io);
+  EXPECT_THAT(status.error().message(), HasSubstr("m.gguf: cannot write: File too large"));
+  writer->reset();
+  EXPECT_EQ(dir.files(), 0u);
 }
 
 }  // namespace
