@@ -1,4 +1,4 @@
-// SHA-256, for provenance and downloads.
+// Cryptographic hashes, for provenance and downloads.
 #pragma once
 
 #include <cstddef>
@@ -8,16 +8,29 @@
 
 namespace nibble {
 
-class Sha256 {
+class Digest {
  public:
-  Sha256();
-  ~Sha256();
+  ~Digest();
   void update(std::span<const std::byte> bytes);
-  std::string hex();  // 64 lower-case digits; ends the computation
+  std::string hex();  // lower-case digits; ends the computation
+
+ protected:
+  struct State;
+  explicit Digest(const char* algorithm);
 
  private:
-  struct State;
   std::unique_ptr<State> state_;
+};
+
+class Sha256 : public Digest {  // 64 digits
+ public:
+  Sha256();
+};
+
+/// Only to compare with names that git gave: it protects against accidents, not against attacks.
+class Sha1 : public Digest {  // 40 digits
+ public:
+  Sha1();
 };
 
 }  // namespace nibble

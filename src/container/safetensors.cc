@@ -7,6 +7,7 @@
 #include "base/utf8.h"
 #include "container/container.h"
 #include "container/mapped_source.h"
+#include "container/safetensors_index.h"
 #include "container/safetensors_parse.h"
 
 namespace nibble {
@@ -15,7 +16,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint64_t kLargestConfig = 16u << 20, kLargestTokenizer = 256u << 20;
-constexpr std::uint64_t kLargestIndex = 128u << 20;
 
 class SafetensorsSource final : public MappedSource {
  public:
@@ -78,26 +78,6 @@ Result<HfFiles> read_hf_files(const fs::path& directory) {
   return hf;
 }
 
-/// Tensor name -> shard, from an index; shards are plain names of .safetensors files.
-Result<std::vector<std::pair<std::string, std::string>>> read_index(const std::string& path) {
-  NIBBLE_TRY(const std::string text, read_text(path, kLargestIndex));
-  NIBBLE_TRY_IN(path, const Json index, parse_json(text));
-  const auto map = index.find("weight_map");
-  if (map == index.end() || !map->is_object() || map->empty())
-    return fail(ErrorCode::corrupt, "{}: field 'weight_map' is not an object with tensors", path);
-  std::vector<std::pair<std::string, std::string>> shards;
-  for (const auto& [name, shard] : map->items()) {
-    const std::string file = shard.is_string() ? shard.get<std::string>() : "";
-    if (!file.ends_with(".safetensors") || file.find('/') != std::string::npos ||
-        file.find('\0') != std::string::npos)
-      return fail(ErrorCode::corrupt,
-                  "{}: weight_map: {} names {}, expected the name of a .safetensors file", path,
-                  quote(name), quote(file));
-    shards.emplace_back(name, file);
-  }
-  return shards;
-}
-
 Status check_index(const std::string& path,
                    const std::vector<std::pair<std::string, std::string>>& shards,
                    const std::vector<TensorInfo>& tensors) {
@@ -120,18 +100,17 @@ Result<std::string> only_file(const fs::path& directory) {
     if (entry.path().extension() == ".safetensors") found.push_back(entry.path().string());
   if (found.size() == 1) return found.front();
   return fail(ErrorCode::invalid,
-              "{}: {} .safetensors files, neither model.safetensors nor "
-              "model.safetensors.index.json",
+              "{}: {} .safetensors files, neither model.safetensors nor an index",
               directory.string(), found.size());
 }
 
 Status add_directory(const std::string& path, SafetensorsSource& source) {
-  const std::string index = in_directory(path, "model.safetensors.index.json");
+  const std::string index = in_directory(path, kSafetensorsIndex);
   if (!exists(index)) {
     NIBBLE_TRY(const std::string file, only_file(path));
     return source.add_file(file);
   }
-  NIBBLE_TRY(const auto shards, read_index(index));
+  NIBBLE_TRY(const auto shards, read_safetensors_index(index));
   std::set<std::string> files;
   for (const auto& [name, shard] : shards) files.insert(shard);
   for (const std::string& file : files)

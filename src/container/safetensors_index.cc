@@ -1,0 +1,30 @@
+#include "container/safetensors_index.h"
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/utf8.h"
+
+namespace nibble {
+
+Result<std::vector<std::pair<std::string, std::string>>> read_safetensors_index(
+    const std::string& path) {
+  constexpr std::uint64_t kLargest = 128u << 20;
+  NIBBLE_TRY(const std::string text, read_text(path, kLargest));
+  NIBBLE_TRY_IN(path, const Json index, parse_json(text));
+  const auto map = index.find("weight_map");
+  if (map == index.end() || !map->is_object() || map->empty())
+    return fail(ErrorCode::corrupt, "{}: field 'weight_map' is not an object with tensors", path);
+  std::vector<std::pair<std::string, std::string>> shards;
+  for (const auto& [name, shard] : map->items()) {
+    const std::string file = shard.is_string() ? shard.get<std::string>() : "";
+    if (!file.ends_with(".safetensors") || file.find('/') != std::string::npos ||
+        file.find('\0') != std::string::npos)
+      return fail(ErrorCode::corrupt,
+                  "{}: weight_map: {} names {}, expected the name of a .safetensors file", path,
+                  quote(name), quote(file));
+    shards.emplace_back(name, file);
+  }
+  return shards;
+}
+
+}  // namespace nibble
