@@ -11,18 +11,19 @@ FUZZ_SECONDS ?= 600
 
 program := build/release/nibble
 models := build/models
+configure := cmake --preset release $(if $(CI),-DNIBBLE_WERROR=ON)
 ctest := ctest --preset release --parallel $(JOBS)
 
-.PHONY: help bootstrap build demo test test-interop models lint asan tsan fuzz isa-scalar aarch64 clean
+.PHONY: help bootstrap build all-targets demo test test-interop models lint asan tsan fuzz isa-scalar aarch64 clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9 -]+):.*## */\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
 
 bootstrap:  ## check for the tools and packages that the build needs; as root, install what is missing
 	@scripts/bootstrap.sh
 
 build: bootstrap  ## the program, at build/release/nibble
-	cmake --preset release
+	$(configure)
 	cmake --build --preset release --parallel $(JOBS) --target nibble_cli
 
 demo: build .venv/.ready  ## quantize a real model to several levels, show what each cost, run one; MODEL=path for another
@@ -59,9 +60,8 @@ fuzz:  ## every fuzz target for FUZZ_SECONDS (600) each, under clang's sanitizer
 clean:  ## remove everything that was built or fetched
 	rm -rf build .venv .venv-torch
 
-.PHONY: all-targets
 all-targets: bootstrap
-	cmake --preset release
+	$(configure)
 	cmake --build --preset release --parallel $(JOBS)
 
 .venv/.ready: tests/interop/requirements.txt
