@@ -4,12 +4,22 @@
 #if defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
+#elif defined(__x86_64__)
+#include <cpuid.h>
 #endif
 
 namespace nibble {
 namespace {
 
 constexpr std::string_view kIsas[] = {"scalar", "neon", "avx2", "avx512"};
+
+#if defined(__x86_64__)
+/// Clang 14 does not know the name "f16c", so the processor is asked directly: leaf 1, ECX bit 29.
+bool cpu_has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+#endif
 
 }  // namespace
 
@@ -22,8 +32,8 @@ int isa_rank(std::string_view isa) {
 bool cpu_supports(std::string_view isa) {
   if (isa == "scalar") return true;
 #if defined(__x86_64__)
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("f16c");
+  const bool avx2 =
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && cpu_has_f16c();
   if (isa == "avx2") return avx2;
   if (isa == "avx512")
     return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
