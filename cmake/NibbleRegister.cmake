@@ -38,7 +38,7 @@ set(NIBBLE_FLAGS_scalar "")
 set(NIBBLE_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(NIBBLE_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
     -mprefer-vector-width=512
-    -Wno-maybe-uninitialized)  # false alarms inside GCC 12's own avx512fintrin.h
+    -Wno-uninitialized -Wno-maybe-uninitialized)  # false alarms inside GCC 12's own avx512fintrin.h
 set(NIBBLE_FLAGS_neon -march=armv8.2-a+dotprod+fp16)
 
 # Compiles `file` once per instruction set, with NIBBLE_ISA naming the inner namespace, into the library `nibble`.

@@ -22,12 +22,12 @@ def main():
     checks = common.Checks()
     with common.scratch() as folder:
         file = pathlib.Path(folder) / "model.gguf"
-        report = common.nibble_json("quantize", source, "-o", file, "--to", level)
+        report = common.nibble_json("quantize", source, "-o", file, "--to", level, "--threads", 1)
         checks.equal("bytes", report["bytes"], file.stat().st_size)
         agreeing = 0
-        with llama.Model(file) as stock:
+        with llama.Model(file, threads=1) as stock:
             for prompt in PROMPTS:
-                ours = common.nibble_json("run", file, "-p", prompt, "-n", TOKENS, "--temp", 0)["tokens"]
+                ours = common.nibble_json("run", file, "-p", prompt, "-n", TOKENS, "--temp", 0, "--threads", 1)["tokens"]
                 theirs, leads = stock.greedy(stock.tokenize(prompt, parse_special=True), TOKENS)
                 theirs = theirs[:len(ours)] if len(ours) < TOKENS else theirs  # nibble stops at the end of the text
                 apart = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), None)

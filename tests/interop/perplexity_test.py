@@ -15,8 +15,8 @@ def main():
     with common.scratch() as folder:
         file = pathlib.Path(folder) / "model.gguf"
         common.nibble("convert", source, "-o", file, "--to", "F16")
-        ours = common.nibble_json("eval", file, "--text", common.TEXT, "--procedure", "llama.cpp", "--chunks", CHUNKS)
-        with llama.Model(file) as stock:
+        ours = common.nibble_json("eval", file, "--text", common.TEXT, "--procedure", "llama.cpp", "--chunks", CHUNKS, "--threads", 1)
+        with llama.Model(file, threads=1) as stock:
             theirs = llama.perplexity(stock, common.TEXT.read_text(encoding="utf-8"), CHUNKS)
         checks.equal("tokens scored", ours["tokens"], CHUNKS * 255)
         checks.at_most("relative difference of perplexity", abs(ours["perplexity"] / theirs - 1), 0.001)
