@@ -34,7 +34,8 @@ endif()
 if(NIBBLE_ISAS)
   set(NIBBLE_TARGET_ISAS ${NIBBLE_ISAS})
 endif()
-set(NIBBLE_FLAGS_scalar "")
+# Vectorising code written for vector registers without having any costs minutes of compile time and gains nothing.
+set(NIBBLE_FLAGS_scalar -O2)
 set(NIBBLE_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(NIBBLE_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
     -mprefer-vector-width=512
