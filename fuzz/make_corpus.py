@@ -5,6 +5,7 @@ What the fuzzer finds later is added by hand under a name that says what it show
 """
 import json
 import pathlib
+import struct
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter
@@ -36,8 +37,8 @@ def safetensors(tensors):
     return len(header).to_bytes(8, "little") + header + bytes(end)
 
 
-def gguf(name, fill):
-    path = CORPUS / "gguf" / name
+def gguf(name, fill, target="gguf"):
+    path = CORPUS / target / name
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = GGUFWriter(path, "llama")
     fill(writer)
@@ -71,7 +72,44 @@ def kinds(writer):
     writer.add_array("a.floats", [0.5, 1.5])
 
 
+def imatrix(writer):
+    writer.add_string("general.type", "imatrix")
+    writer.add_array("imatrix.datasets", ["text"])
+    writer.add_uint32("imatrix.chunk_count", 3)
+    writer.add_uint32("imatrix.chunk_size", 512)
+    for name, experts in (("blk.0.attn_q.weight", 1), ("blk.0.ffn_up_exps.weight", 2)):
+        writer.add_tensor(f"{name}.in_sum2", np.ones((experts, 4), np.float32))
+        writer.add_tensor(f"{name}.counts", np.arange(experts, dtype=np.float32).reshape(experts, 1))
+
+
+def legacy_imatrix():
+    name = b"blk.0.attn_q.weight"
+    entry = struct.pack("<i", len(name)) + name + struct.pack("<ii3f", 4, 3, 0.0, 1.0, 2.5)
+    return struct.pack("<i", 1) + entry + struct.pack("<ii", 3, 4) + b"text"
+
+
+def hub():
+    listing = {"sha": "0123456789abcdef", "siblings": [
+        {"rfilename": "config.json", "size": 12, "blobId": "00" * 20},
+        {"rfilename": "a/../../b.gguf", "size": 0, "blobId": None},
+        {"rfilename": "model.safetensors", "size": 1 << 33, "lfs": {"sha256": "00" * 32, "size": 1 << 33}}]}
+    save("hub", "listing", json.dumps(listing).encode())
+    save("hub", "index", json.dumps({"metadata": {}, "weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}).encode())
+    save("hub", "name", b"org/name@refs/pr/1:Q4_K_M")
+
+
+def blocks():
+    """The first byte chooses the format; 210 bytes are the largest block."""
+    random = np.random.default_rng(1)
+    for i in range(16):
+        save("unpack", f"{i:02}", bytes([i]) + random.integers(0, 256, 210, np.uint8).tobytes())
+
+
 def main():
+    gguf("model", imatrix, target="imatrix")
+    save("imatrix", "legacy", legacy_imatrix())
+    hub()
+    blocks()
     for name, config in CONFIGS.items():
         save("config", f"{name}.json", json.dumps({**SIZES, **config}).encode())
     save("safetensors", "empty", safetensors({}))

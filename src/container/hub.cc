@@ -8,10 +8,10 @@
 
 #include "base/checked.h"
 #include "base/file.h"
-#include "base/json.h"
 #include "base/utf8.h"
 #include "container/gguf_split.h"
 #include "container/hub_file.h"
+#include "container/hub_listing.h"
 #include "container/safetensors_index.h"
 
 namespace nibble {
@@ -24,18 +24,6 @@ constexpr std::uint64_t kLargestSmallFile = 256u << 20;
 constexpr std::string_view kDescription[] = {"config.json", "generation_config.json",
                                              "tokenizer.json", "tokenizer_config.json",
                                              "chat_template.jinja"};
-
-/// The files of a repository at one commit.
-struct Listing {
-  std::string commit;
-  std::vector<RemoteFile> files;
-
-  const RemoteFile* find(std::string_view path) const {
-    const auto it = std::find_if(files.begin(), files.end(),
-                                 [&](const RemoteFile& file) { return file.path == path; });
-    return it == files.end() ? nullptr : &*it;
-  }
-};
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
@@ -54,54 +42,16 @@ HubOptions with_defaults(HubOptions options) {
   return options;
 }
 
-/// A part of a repository's name, or a revision without its slashes.
-bool is_plain(std::string_view text) {
-  const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '_' || c == '.';
-  };
-  return !text.empty() && text.size() <= 96 && text[0] != '.' && text.find("..") == text.npos &&
-         std::all_of(text.begin(), text.end(), allowed);
-}
-
 /// Percent-encoded; slashes too unless they are kept.
 std::string url_encode(const std::string& text, bool keep_slashes) {
   std::string out;
   for (const char c : text) {
-    if ((c == '/' && keep_slashes) || is_plain(std::string_view(&c, 1)) || c == '.')
+    if ((c == '/' && keep_slashes) || is_plain_name(std::string_view(&c, 1)) || c == '.')
       out += c;
     else
       out += fmt::format("%{:02X}", std::uint8_t(c));
   }
   return out;
-}
-
-Result<RemoteFile> read_sibling(const Json& object) {
-  RemoteFile file;
-  NIBBLE_TRY(file.path, json_string(object, "rfilename"));
-  NIBBLE_TRY_IN(quote(file.path), file.size, json_uint(object, "size"));
-  NIBBLE_TRY(file.blob, json_string_or(object, "blobId", ""));
-  if (const auto lfs = object.find("lfs"); lfs != object.end() && lfs->is_object()) {
-    NIBBLE_TRY_IN(quote(file.path), file.sha256, json_string_or(*lfs, "sha256", ""));
-    file.blob.clear();  // names the pointer, not the content
-  }
-  return file;
-}
-
-Result<Listing> parse_listing(const std::string& text) {
-  NIBBLE_TRY(const Json json, parse_json(text));
-  Listing listing;
-  NIBBLE_TRY(listing.commit, json_string(json, "sha"));
-  if (!is_plain(listing.commit))
-    return fail(ErrorCode::corrupt, "field 'sha' is {}", quote(listing.commit));
-  const auto siblings = json.find("siblings");
-  if (siblings == json.end() || !siblings->is_array())
-    return fail(ErrorCode::corrupt, "field 'siblings' is not a list");
-  for (const Json& sibling : *siblings) {
-    NIBBLE_TRY_IN("siblings", RemoteFile file, read_sibling(sibling));
-    if (safe_repository_path(file.path)) listing.files.push_back(std::move(file));
-  }
-  return listing;
 }
 
 class Pull {
@@ -268,16 +218,17 @@ std::optional<HubName> parse_hub_name(const std::string& text) {
   std::string rest = text;
   if (const auto colon = rest.find(':'); colon != rest.npos) {
     name.file = rest.substr(colon + 1);
-    if (!safe_repository_path(name.file)) return std::nullopt;
+    if (!is_safe_path(name.file)) return std::nullopt;
     rest.resize(colon);
   }
   if (const auto at = rest.find('@'); at != rest.npos) {
     name.revision = rest.substr(at + 1);
-    if (!safe_repository_path(name.revision)) return std::nullopt;
+    if (!is_safe_path(name.revision)) return std::nullopt;
     rest.resize(at);
   }
   const auto slash = rest.find('/');
-  if (slash == rest.npos || !is_plain(rest.substr(0, slash)) || !is_plain(rest.substr(slash + 1)))
+  if (slash == rest.npos || !is_plain_name(rest.substr(0, slash)) ||
+      !is_plain_name(rest.substr(slash + 1)))
     return std::nullopt;
   name.repository = rest;
   return name;

@@ -8,12 +8,10 @@
 #include <chrono>
 #include <cstring>
 #include <filesystem>
-#include <optional>
 #include <thread>
 #include <vector>
 
 #include "base/hash.h"
-#include "base/utf8.h"
 
 namespace nibble {
 namespace {
@@ -163,19 +161,6 @@ Status explain(const HttpReply& reply, const std::string& url) {
 }
 
 }  // namespace
-
-bool safe_repository_path(const std::string& path) {
-  if (path.empty() || path.size() > 512 || !is_utf8(path)) return false;
-  for (const char c : path)
-    if (std::uint8_t(c) < 0x20 || c == 0x7f || c == '\\' || c == ':') return false;
-  for (std::size_t begin = 0; begin <= path.size();) {
-    const std::size_t end = std::min(path.find('/', begin), path.size());
-    const std::string component = path.substr(begin, end - begin);
-    if (component.empty() || component == "." || component == "..") return false;
-    begin = end + 1;
-  }
-  return true;
-}
 
 Result<HttpReply> http_get_patiently(HttpRequest request, const HttpSink& sink,
                                      const std::function<std::uint64_t()>& from,

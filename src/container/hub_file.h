@@ -7,19 +7,10 @@
 
 #include "base/result.h"
 #include "container/http.h"
+#include "container/hub_listing.h"
 #include "nibble/progress.h"
 
 namespace nibble {
-
-struct RemoteFile {
-  std::string path;  // inside the repository; checked by safe_repository_path()
-  std::uint64_t size = 0;
-  std::string sha256;  // of files in large-file storage
-  std::string blob;    // git's SHA-1 of other files
-};
-
-/// True for relative paths of plain components: nothing that could leave the directory.
-bool safe_repository_path(const std::string& path);
 
 /// GET with further attempts when the network or the server fails for a moment. `request.from` is
 /// asked before each. Any status that is not success is an error that says what to do.

@@ -78,8 +78,7 @@ Result<HfFiles> read_hf_files(const fs::path& directory) {
   return hf;
 }
 
-Status check_index(const std::string& path,
-                   const std::vector<std::pair<std::string, std::string>>& shards,
+Status check_index(const std::string& path, const SafetensorsIndex& shards,
                    const std::vector<TensorInfo>& tensors) {
   std::set<std::string_view> names;
   for (const TensorInfo& tensor : tensors) names.insert(tensor.name);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -11,8 +12,10 @@ namespace nibble {
 
 inline constexpr char kSafetensorsIndex[] = "model.safetensors.index.json";
 
-/// Tensor name and the file that holds it, a plain name next to the index.
-Result<std::vector<std::pair<std::string, std::string>>> read_safetensors_index(
-    const std::string& path);
+/// Tensor names, each with the file that holds it, a plain name next to the index.
+using SafetensorsIndex = std::vector<std::pair<std::string, std::string>>;
+
+Result<SafetensorsIndex> parse_safetensors_index(std::string_view json);
+Result<SafetensorsIndex> read_safetensors_index(const std::string& path);
 
 }  // namespace nibble
