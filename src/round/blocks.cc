@@ -1,125 +1,103 @@
-// The search itself: see search.h.
+// The search for scales and codes of blocks. One vector lane is one row.
+//
+// In each sub-block, several scales around its range are tried; each is refitted in closed form for
+// the codes that it gives, and the best is refined until nearly still. Nested formats then choose
+// the super-scales, and walk on the grid of stored integers by the exact error of what will be read
+// back.
+#include "round/levels.h"
 #include "round/search.h"
 #include "round/vec.h"
 
 namespace nibble::NIBBLE_ISA {
 namespace {
 
-// How far the search goes.
-constexpr struct {
-  int cand = 16, both = 1, lloyd = 2, rounds = 2, dcand = 8, anchors = 3, ring = 1;
-  float lo = -0.9f, hi = 1.5f;
-} kTuning;
+constexpr int kMaxSubs = 16;
+constexpr int kSuperTries = 8;  // super-scales tried a block
 
-constexpr int kMaxSub = 16;
-
-/// Levels that are consecutive integers.
-struct Consecutive {
-  Floats lo, hi;
-  explicit Consecutive(const SearchSpec& spec)
-      : lo(splat(spec.levels[spec.first_code])), hi(splat(spec.levels[spec.level_count - 1])) {}
-  Floats level(Floats x) const { return nearest_integer(min(max(x, lo), hi)); }
-  Floats code(Floats x, const SearchSpec& spec) const { return level(x) - float(spec.levels[0]); }
+/// Weighted sums over a sub-block that do not depend on its codes, and its range.
+struct Moments {
+  Floats h{}, x{}, low, high;
 };
 
-/// 16 levels from a table, found by bisection in a tree laid out as a heap.
-struct Table {
-  float middle[16];  // node i has children 2i and 2i + 1
-  float levels[16];
-  explicit Table(const SearchSpec& spec) {
-    for (int depth = 0; depth < 4; ++depth)
-      for (int i = 0; i < 1 << depth; ++i) {
-        const int upper = (2 * i + 1) << (3 - depth);
-        middle[(1 << depth) + i] = 0.5f * float(spec.levels[upper - 1] + spec.levels[upper]);
-      }
-    for (int i = 0; i < 16; ++i) levels[i] = spec.levels[i];
-  }
-#if NIBBLE_VECTOR_BYTES == 32 && !defined(__clang__)
-  static Floats pick(const float* table, Ints i) {
-    return __builtin_shuffle(*(const Floats*)table, i);
-  }
-  Ints leaf(Floats x) const {
-    Ints node = Ints{} + 1;
-    node = node + node - (x > middle[1]);
-    Floats top;
-    __builtin_memcpy(&top, middle, sizeof top);
-    node = node + node - (x > __builtin_shuffle(top, node));
-    node = node + node - (x > __builtin_shuffle(top, node));
-    Floats bottom;
-    __builtin_memcpy(&bottom, middle + 8, sizeof bottom);
-    node = node + node - (x > __builtin_shuffle(bottom, node));
-    return node & 15;
-  }
-  Floats at(Ints leaf) const {
-    Floats low, high;
-    __builtin_memcpy(&low, levels, sizeof low);
-    __builtin_memcpy(&high, levels + 8, sizeof high);
-    return select(leaf > 7, __builtin_shuffle(high, leaf), __builtin_shuffle(low, leaf));
-  }
-#else
-  Ints leaf(Floats x) const {
-    Ints node = Ints{} + 1;
-    for (int depth = 0; depth < 4; ++depth) {
-      Floats m;
-      for (int l = 0; l < kLanes; ++l) m[l] = middle[node[l]];
-      node = node + node - (x > m);
-    }
-    return node & 15;
-  }
-  Floats at(Ints leaf) const {
-    Floats m;
-    for (int l = 0; l < kLanes; ++l) m[l] = levels[leaf[l]];
-    return m;
-  }
-#endif
-  Floats level(Floats x) const { return at(leaf(x)); }
-  Floats code(Floats x, const SearchSpec&) const {
-    return __builtin_convertvector(leaf(x), Floats);
-  }
-};
-
-/// Weighted sums over one sub-block with the codes of one grid: all that a closed-form refit needs.
+/// Weighted sums over a sub-block with the levels q that some scale gives: what a closed-form refit
+/// needs.
 struct Sums {
   Floats qq{}, q{}, xq{};
 };
 
-/// Sums over one sub-block that depend on the weights alone.
-struct Moments {
-  Floats h{}, x{}, xx{}, low{}, high{};
-};
-
 struct Fit {
-  Floats scale, offset;
+  Floats scale{}, offset{};
 };
 
-template <class Levels, bool kOffset>
+Fit select(Ints mask, const Fit& a, const Fit& b) {
+  return {NIBBLE_ISA::select(mask, a.scale, b.scale), NIBBLE_ISA::select(mask, a.offset, b.offset)};
+}
+
+/// A fit under construction: `gain` is how far it lowers the error below sum h x^2.
+struct Best {
+  Fit fit;
+  Floats gain{};
+};
+
+/// A nested block under construction: integers of its sub-blocks, and the exact error of each.
+struct Nested {
+  Floats d{}, dmin{};
+  Floats scale[kMaxSubs]{}, min[kMaxSubs]{}, error[kMaxSubs]{};
+
+  Fit fit(int s) const { return {d * scale[s], -(dmin * min[s])}; }
+};
+
+template <class Levels, bool kOffset, int kSub>
 class Search {
  public:
   Search(const SearchSpec& spec, const float* x, const float* h)
-      : spec_(spec), levels_(spec), x_(x), h_(h) {}
-  void run(SearchResult* out, int lane);
+      : spec_(spec), levels_(spec), x_(x), h_(h), subs_(spec.block / kSub) {}
+
+  /// Fills the lanes from `lane` on.
+  void run(SearchResult* out, int lane) const {
+    Nested block;
+    if (spec_.nested)
+      nested(block);
+    else
+      single(block);
+    store(out->d + lane, block.d);
+    store(out->dmin + lane, block.dmin);
+    for (int s = 0; s < subs_; ++s) {
+      if (spec_.nested) {
+        store_narrow(out->sub_scale[s] + lane, __builtin_convertvector(block.scale[s], Ints));
+        store_narrow(out->sub_min[s] + lane, __builtin_convertvector(block.min[s], Ints));
+      }
+      emit(s, spec_.nested ? block.fit(s) : Fit{block.d, block.dmin}, out, lane);
+    }
+  }
 
  private:
-  const Floats& x(int j) const { return *(const Floats*)(x_ + j * kStripRows); }
+  static constexpr int kOffsetTries = 6;           // ranges, each with three positions
+  static constexpr int kPolish = kOffset ? 2 : 1;  // refits of the best candidate
+
+  Floats x(int j) const { return load(x_ + j * kStripRows); }
   Floats h(int j) const { return splat(h_[j]); }
-  int sub() const { return spec_.sub; }
+
+  /// A weight in units of levels.
+  static Floats scaled(Floats x, const Fit& fit, Floats inverse_scale) {
+    return (kOffset ? x - fit.offset : x) * inverse_scale;
+  }
 
   Moments moments(int s) const {
     Moments m;
-    m.low = m.high = x(s * sub());
-    for (int j = s * sub(); j < (s + 1) * sub(); ++j) {
-      const Floats hx = h(j) * x(j);
-      m.h += h(j), m.x += hx, m.xx += hx * x(j);
+    m.low = m.high = x(s * kSub);
+    for (int j = s * kSub; j < (s + 1) * kSub; ++j) {
+      m.h += h(j), m.x += h(j) * x(j);
       m.low = min(m.low, x(j)), m.high = max(m.high, x(j));
     }
     return m;
   }
 
-  Sums sums(int s, Fit fit) const {
+  Sums sums(int s, const Fit& fit) const {
     const Floats inv = inverse(fit.scale);
     Sums sum;
-    for (int j = s * sub(); j < (s + 1) * sub(); ++j) {
-      const Floats q = levels_.level(kOffset ? (x(j) - fit.offset) * inv : x(j) * inv);
+    for (int j = s * kSub; j < (s + 1) * kSub; ++j) {
+      const Floats q = levels_.level(scaled(x(j), fit, inv));
       const Floats hq = h(j) * q;
       sum.qq += hq * q, sum.xq += hq * x(j);
       if (kOffset) sum.q += hq;
@@ -127,280 +105,238 @@ class Search {
     return sum;
   }
 
-  Floats error(int s, Fit fit) const {
+  /// The error of what will be read back.
+  Floats error(int s, const Fit& fit) const {
     const Floats inv = inverse(fit.scale);
-    Floats e{};
-    for (int j = s * sub(); j < (s + 1) * sub(); ++j) {
-      const Floats q = levels_.level(kOffset ? (x(j) - fit.offset) * inv : x(j) * inv);
+    Floats sum{};
+    for (int j = s * kSub; j < (s + 1) * kSub; ++j) {
+      const Floats q = levels_.level(scaled(x(j), fit, inv));
       const Floats r = x(j) - (kOffset ? fit.scale * q + fit.offset : fit.scale * q);
-      e += h(j) * r * r;
+      sum += h(j) * r * r;
     }
-    return e;
+    return sum;
   }
 
-  /// Best scale (and offset) for given codes, and by how much it lowers the error below sum h x^2.
-  Fit refit(const Moments& m, const Sums& sum, Floats* gain) const {
+  void emit(int s, const Fit& fit, SearchResult* out, int lane) const {
+    const Floats inv = inverse(fit.scale);
+    for (int j = s * kSub; j < (s + 1) * kSub; ++j)
+      store_narrow(out->codes[j] + lane, levels_.code(scaled(x(j), fit, inv)));
+  }
+
+  /// The best scale (and offset) for the levels summed up. Stored offsets of nested formats are not
+  /// above zero.
+  Best refit(const Moments& m, const Sums& sum) const {
     Fit fit{ratio(sum.xq, sum.qq), Floats{}};
     if (kOffset) {
-      const Floats scale_gain = fit.scale * sum.xq;
       Floats alone = m.x / m.h;
       if (spec_.nested) alone = min(alone, Floats{});
-      const Ints flat = alone * m.x > scale_gain;  // one value for all is better than no offset
-      fit.scale = select(flat, Floats{}, fit.scale);
-      fit.offset = select(flat, alone, Floats{});
-      const Floats det = sum.qq * m.h - sum.q * sum.q;
-      const Floats scale = m.h * sum.xq - sum.q * m.x, offset = sum.qq * m.x - sum.q * sum.xq;
-      Ints both = det > 1e-6f * sum.qq * m.h;
+      const Ints flat = alone * m.x > fit.scale * sum.xq;  // one value for all: no scale needed
+      fit = select(flat, Fit{Floats{}, alone}, fit);
+      const Floats determinant = sum.qq * m.h - sum.q * sum.q;
+      Ints both = determinant > 1e-6f * sum.qq * m.h;
+      const Floats offset = sum.qq * m.x - sum.q * sum.xq;
       if (spec_.nested) both &= offset <= 0;
-      const Floats inv = 1 / select(both, det, splat(1));
-      fit.scale = select(both, scale * inv, fit.scale);
-      fit.offset = select(both, offset * inv, fit.offset);
+      const Floats inv = 1 / NIBBLE_ISA::select(both, determinant, splat(1));
+      fit = select(both, Fit{(m.h * sum.xq - sum.q * m.x) * inv, offset * inv}, fit);
     }
-    *gain = fit.scale * sum.xq + fit.offset * m.x;
-    return fit;
+    return {fit, fit.scale * sum.xq + fit.offset * m.x};
   }
 
-  void consider(int s, const Moments& m, Fit candidate, Fit* best, Floats* best_gain) const {
-    Floats gain;
-    const Fit fit = refit(m, sums(s, candidate), &gain);
-    const Ints better = gain > *best_gain;
-    *best_gain = select(better, gain, *best_gain);
-    best->scale = select(better, fit.scale, best->scale);
-    best->offset = select(better, fit.offset, best->offset);
+  void consider(int s, const Moments& m, const Fit& candidate, Best& best) const {
+    const Best next = refit(m, sums(s, candidate));
+    const Ints better = next.gain > best.gain;
+    best.fit = select(better, next.fit, best.fit);
+    best.gain = NIBBLE_ISA::select(better, next.gain, best.gain);
   }
 
+  /// The best scale (and offset) of a sub-block, not yet stored in anything. Candidates make the
+  /// range span from somewhat fewer steps than there are levels (so that the codes fall otherwise)
+  /// to more (so that the extremes are clipped).
   Fit fit(int s, const Moments& m) const {
-    constexpr auto& t = kTuning;
-    Fit best{Floats{}, Floats{}};
-    Floats gain = splat(-1);
-    const float lo = spec_.levels[spec_.first_code], hi = spec_.levels[spec_.level_count - 1];
+    Best best;
+    const float low = spec_.levels[spec_.first_code], high = spec_.levels[spec_.level_count - 1];
     const float steps = float(spec_.level_count - 1);
     if (kOffset) {
-      const Floats low = spec_.nested ? min(m.low, Floats{}) : m.low,
-                   high = spec_.nested ? max(m.high, Floats{}) : m.high, range = high - low;
-      for (int k = 0; k < t.cand; ++k) {
-        const float delta = t.cand == 1 ? 0 : t.lo + (t.hi - t.lo) * float(k) / float(t.cand - 1);
-        const Floats scale = range * (1 / (steps + delta));
-        if (t.anchors & 1) consider(s, m, {scale, low}, &best, &gain);
-        if (t.anchors & 2)
-          consider(s, m, {scale, low + range * (0.5f * delta / (steps + delta))}, &best, &gain);
-        if (t.anchors & 4)
-          consider(s, m, {scale, low + range * (delta / (steps + delta))}, &best, &gain);
+      const Floats bottom = spec_.nested ? min(m.low, Floats{}) : m.low;
+      const Floats range = (spec_.nested ? max(m.high, Floats{}) : m.high) - bottom;
+      for (int k = 0; k < kOffsetTries; ++k) {
+        const float more = -0.9f + 0.48f * float(k);
+        const Floats scale = range * (1 / (steps + more));
+        for (int side = 0; side < 3; ++side)  // how much of it is clipped at the bottom
+          consider(s, m, Fit{scale, bottom + scale * (0.5f * float(side) * more - low)}, best);
       }
     } else {
-      const Floats up = max(m.high * (1 / hi), m.low * (1 / lo)),
-                   down = max(m.high * (1 / lo) * -1.f, m.low * (-1 / hi)) * -1.f;
-      const Ints longer_up = up < -down;
-      for (int k = 0; k < t.cand; ++k) {
-        const float delta = t.lo + (t.hi - t.lo) * float(k) / float(t.cand > 1 ? t.cand - 1 : 1);
-        const float f = steps / (steps + 2 * delta);
-        if (t.both) {
-          consider(s, m, {up * f, Floats{}}, &best, &gain);
-          consider(s, m, {down * f, Floats{}}, &best, &gain);
-        } else
-          consider(s, m, {select(longer_up, up, down) * f, Floats{}}, &best, &gain);
+      // The levels reach farther to one side, so the sign of the scale matters.
+      const Floats up = max(m.high * (1 / high), m.low * (1 / low));
+      const Floats down = min(m.high * (1 / low), m.low * (1 / high));
+      const int tries = spec_.level_count <= 8 ? 6 : spec_.level_count <= 64 ? 12 : 5;
+      const float reach = spec_.level_count <= 16 ? 2.5f : 1.5f;
+      for (int k = 0; k < tries; ++k) {
+        const float t = float(k) / float(tries - 1);
+        const float part = steps / (steps + 2 * ((reach + 0.8f) * t * t - 0.8f));
+        consider(s, m, Fit{up * part, Floats{}}, best);
+        consider(s, m, Fit{down * part, Floats{}}, best);
       }
     }
-    for (int i = 0; i < t.lloyd; ++i) consider(s, m, best, &best, &gain);
+    for (int i = 0; i < kPolish; ++i) consider(s, m, best.fit, best);
+    return best.fit;
+  }
+
+  static Fit stored(const Fit& fit) { return {round_fp16(fit.scale), round_fp16(fit.offset)}; }
+
+  void single(Nested& block) const {
+    const Moments m = moments(0);
+    Fit best = stored(fit(0, m));
+    Floats least = error(0, best);
+    for (int i = 0; i < kPolish; ++i) {
+      const Fit next = stored(refit(m, sums(0, best)).fit);
+      const Floats e = error(0, next);
+      best = select(e < least, next, best);
+      least = min(e, least);
+    }
+    block.d = best.scale, block.dmin = best.offset;
+  }
+
+  /// The fp16 value d for which integers in [low, high] times d come nearest to `values`.
+  Floats super(const Floats* values, const Floats* weights, float low, float high) const {
+    const auto integer = [&](Floats x) {
+      return nearest_integer(min(max(x, splat(low)), splat(high)));
+    };
+    Floats extreme{}, best{}, least = splat(1e38f);
+    for (int s = 0; s < subs_; ++s)
+      extreme = NIBBLE_ISA::select(abs(values[s]) > abs(extreme), values[s], extreme);
+    for (int k = 0; k < kSuperTries; ++k) {
+      const float reach = -low > high ? low + float(k) : high - float(k);
+      Floats inv = inverse(extreme * (1 / reach)), qx{}, qq{}, sum{};
+      for (int s = 0; s < subs_; ++s) {
+        const Floats q = integer(values[s] * inv), wq = weights[s] * q;
+        qx += wq * values[s], qq += wq * q;
+      }
+      const Floats d = round_fp16(ratio(qx, qq));
+      inv = inverse(d);
+      for (int s = 0; s < subs_; ++s) {
+        const Floats r = values[s] - d * integer(values[s] * inv);
+        sum += weights[s] * r * r;
+      }
+      best = NIBBLE_ISA::select(sum < least, d, best);
+      least = min(sum, least);
+    }
     return best;
   }
 
-  void run_single(SearchResult* out, int lane);
-  void run_nested(SearchResult* out, int lane);
-  void choose_super(const Floats* value, const Floats* weight, int subs, float lo, float hi,
-                    Floats* d) const;
-  void refine(const Moments* m, int subs, Floats& d, Floats& dmin, Floats* L, Floats* M, Floats* e,
-              bool widen) const;
-  void emit(int s, Fit fit, SearchResult* out, int lane) const {
-    const Floats inv = inverse(fit.scale);
-    for (int j = s * sub(); j < (s + 1) * sub(); ++j) {
-      const Ints code = __builtin_convertvector(
-          levels_.code(kOffset ? (x(j) - fit.offset) * inv : x(j) * inv, spec_), Ints);
-      for (int l = 0; l < kLanes; ++l) out->codes[j][lane + l] = uint8_t(code[l]);
+  Floats stored_scale(Floats q) const {
+    return nearest_integer(min(max(q, splat(spec_.scale_min)), splat(spec_.scale_max)));
+  }
+  Floats stored_min(Floats q) const {
+    return nearest_integer(min(max(q, Floats{}), splat(spec_.offset_max)));
+  }
+
+  void nested(Nested& block) const {
+    Moments m[kMaxSubs]{};
+    Floats scales[kMaxSubs]{}, mins[kMaxSubs]{}, weights[kMaxSubs]{}, columns[kMaxSubs]{};
+    for (int s = 0; s < subs_; ++s) {
+      m[s] = moments(s);
+      const Fit f = fit(s, m[s]);
+      const Sums sum = sums(s, f);
+      // How fast the error grows with the scale, if the offset follows.
+      weights[s] = kOffset ? max(sum.qq - sum.q * ratio(sum.q, m[s].h), 1e-3f * sum.qq) : sum.qq;
+      scales[s] = f.scale, mins[s] = -f.offset, columns[s] = m[s].h;
     }
+    block.d = super(scales, weights, spec_.scale_min, spec_.scale_max);
+    if (kOffset) block.dmin = super(mins, columns, 0, spec_.offset_max);
+    const Floats inv = inverse(block.d), inv_min = inverse(block.dmin);
+    for (int s = 0; s < subs_; ++s) {
+      block.scale[s] = stored_scale(scales[s] * inv);
+      if (kOffset) block.min[s] = stored_min(mins[s] * inv_min);
+      block.error[s] = error(s, block.fit(s));
+    }
+    for (int round = 0; round < (kOffset ? 2 : 1); ++round) {
+      for (int s = 0; s < subs_; ++s) walk(s, m[s], inverse(block.dmin), block);
+      refit_super(m, block);
+    }
+  }
+
+  /// Moves the integers of a sub-block by one step where that lowers the error.
+  void walk(int s, const Moments& m, Floats inverse_dmin, Nested& block) const {
+    const Floats scale = block.scale[s], least = block.min[s];
+    for (int step = -1; step <= 1; ++step) {
+      if (!kOffset && step == 0) continue;  // that is where it stands
+      const Floats next = stored_scale(scale + float(step));
+      Floats next_min{};
+      if (kOffset) {
+        const Sums sum = sums(s, {block.d * next, -(block.dmin * least)});
+        next_min = stored_min((block.d * next * sum.q - m.x) / m.h * inverse_dmin);
+      }
+      const Floats e = error(s, {block.d * next, -(block.dmin * next_min)});
+      const Ints better = e < block.error[s];
+      block.error[s] = min(e, block.error[s]);
+      block.scale[s] = NIBBLE_ISA::select(better, next, block.scale[s]);
+      if (kOffset) block.min[s] = NIBBLE_ISA::select(better, next_min, block.min[s]);
+    }
+  }
+
+  /// The best super-scales for the codes and integers found, if they are better once stored.
+  void refit_super(const Moments* m, Nested& block) const {
+    Floats aa{}, ab{}, bb{}, ax{}, bx{}, error_before{}, error_after{};
+    for (int s = 0; s < subs_; ++s) {
+      const Sums sum = sums(s, block.fit(s));
+      const Floats scale = block.scale[s], least = block.min[s];
+      aa += scale * scale * sum.qq, ax += scale * sum.xq;
+      if (kOffset) ab += scale * least * sum.q, bb += least * least * m[s].h, bx += least * m[s].x;
+      error_before += block.error[s];
+    }
+    Nested next = block;
+    next.d = ratio(ax, aa);
+    if (kOffset) {
+      const Floats determinant = aa * bb - ab * ab;
+      const Ints both = determinant > 1e-6f * aa * bb;
+      const Floats inv = 1 / NIBBLE_ISA::select(both, determinant, splat(1));
+      next.d = NIBBLE_ISA::select(both, (bb * ax - ab * bx) * inv, next.d);
+      next.dmin = NIBBLE_ISA::select(both, (ab * ax - aa * bx) * inv, block.dmin);
+    }
+    next.d = round_fp16(next.d), next.dmin = round_fp16(next.dmin);
+    for (int s = 0; s < subs_; ++s) {
+      next.error[s] = error(s, next.fit(s));
+      error_after += next.error[s];
+    }
+    const Ints better = error_after < error_before;
+    block.d = NIBBLE_ISA::select(better, next.d, block.d);
+    block.dmin = NIBBLE_ISA::select(better, next.dmin, block.dmin);
+    for (int s = 0; s < subs_; ++s)
+      block.error[s] = NIBBLE_ISA::select(better, next.error[s], block.error[s]);
   }
 
   const SearchSpec& spec_;
   Levels levels_;
   const float* x_;
   const float* h_;
+  int subs_;
 };
 
 template <class Levels, bool kOffset>
-void Search<Levels, kOffset>::run_single(SearchResult* out, int lane) {
-  constexpr auto& t = kTuning;
-  const Moments m = moments(0);
-  const auto stored = [](Fit f) {
-    return Fit{round_fp16(f.scale), kOffset ? round_fp16(f.offset) : Floats{}};
-  };
-  Fit best = stored(fit(0, m));
-  Floats e = error(0, best);
-  for (int i = 0; i < t.rounds; ++i) {
-    Floats gain;
-    const Fit next = stored(refit(m, sums(0, best), &gain));
-    const Floats error_next = error(0, next);
-    const Ints better = error_next < e;
-    best.scale = select(better, next.scale, best.scale);
-    best.offset = select(better, next.offset, best.offset);
-    e = min(e, error_next);
-  }
-  emit(0, best, out, lane);
-  *(Floats*)(out->d + lane) = best.scale;
-  *(Floats*)(out->dmin + lane) = best.offset;
-}
-
-/// The fp16 super-scale d for which integers in [lo, hi] times d come nearest to the values.
-template <class Levels, bool kOffset>
-void Search<Levels, kOffset>::choose_super(const Floats* value, const Floats* weight, int subs,
-                                           float lo, float hi, Floats* d) const {
-  Floats extreme{};
-  for (int s = 0; s < subs; ++s) extreme = select(abs(value[s]) > abs(extreme), value[s], extreme);
-  Floats best_e = splat(1e38f);
-  const float longer = -lo > hi ? lo : hi;
-  for (int k = 0; k < kTuning.dcand; ++k) {
-    const float f = longer > 0 ? longer - float(k) : longer + float(k);
-    if (f == 0) break;
-    Floats c = round_fp16(extreme * (1 / f));
-    Floats inv = inverse(c), e{};
-    Floats num{}, den{};
-    for (int s = 0; s < subs; ++s) {
-      const Floats q = nearest_integer(min(max(value[s] * inv, splat(lo)), splat(hi)));
-      num += weight[s] * q * value[s], den += weight[s] * q * q;
-    }
-    c = round_fp16(ratio(num, den));
-    inv = inverse(c);
-    for (int s = 0; s < subs; ++s) {
-      const Floats q = nearest_integer(min(max(value[s] * inv, splat(lo)), splat(hi)));
-      const Floats r = value[s] - c * q;
-      e += weight[s] * r * r;
-    }
-    *d = select(e < best_e, c, *d);
-    best_e = min(e, best_e);
-  }
-}
-
-template <class Levels, bool kOffset>
-void Search<Levels, kOffset>::refine(const Moments* m, int subs, Floats& d, Floats& dmin, Floats* L,
-                                     Floats* M, Floats* e, bool) const {
-  const Floats inv_dmin = inverse(dmin);
-  const Floats lo = splat(spec_.scale_min), hi = splat(spec_.scale_max);
-  for (int s = 0; s < subs; ++s) {
-    Floats best_L = L[s], best_M = M[s];
-    const Floats L0 = L[s], M0 = M[s];
-    for (int step = -kTuning.ring; step <= kTuning.ring; ++step) {
-      const Floats l = min(max(L0 + float(step), lo), hi);
-      Floats mm{};
-      if (kOffset) {
-        const Floats scale = d * l;
-        const Sums sum = sums(s, {scale, -(dmin * M0)});
-        const Floats offset = (m[s].x - scale * sum.q) / m[s].h;
-        mm = nearest_integer(min(max(-offset * inv_dmin, Floats{}), splat(spec_.offset_max)));
-      } else if (step == 0)
-        continue;
-      const Floats el = error(s, {d * l, kOffset ? -(dmin * mm) : Floats{}});
-      const Ints better = el < e[s];
-      e[s] = select(better, el, e[s]);
-      best_L = select(better, l, best_L);
-      best_M = select(better, mm, best_M);
-    }
-    L[s] = best_L, M[s] = best_M;
-  }
-}
-
-template <class Levels, bool kOffset>
-void Search<Levels, kOffset>::run_nested(SearchResult* out, int lane) {
-  const int subs = spec_.block / spec_.sub;
-  Moments m[kMaxSub];
-  Floats value[kMaxSub]{}, offset[kMaxSub]{}, weight[kMaxSub]{}, weight_h[kMaxSub]{}, L[kMaxSub]{},
-      M[kMaxSub]{}, e[kMaxSub]{};
-  for (int s = 0; s < subs; ++s) {
-    m[s] = moments(s);
-    const Fit f = fit(s, m[s]);
-    value[s] = f.scale, offset[s] = -f.offset;
-    const Sums sum = sums(s, f);
-    weight[s] = kOffset ? max(sum.qq - sum.q * ratio(sum.q, m[s].h), 1e-3f * sum.qq) : sum.qq;
-    weight_h[s] = m[s].h;
-    M[s] = Floats{};
-  }
-  Floats d{}, dmin{};
-  choose_super(value, weight, subs, spec_.scale_min, spec_.scale_max, &d);
-  if (kOffset) choose_super(offset, weight_h, subs, 0, spec_.offset_max, &dmin);
-  const Floats lo = splat(spec_.scale_min), hi = splat(spec_.scale_max);
-  Floats inv = inverse(d), inv_min = inverse(dmin);
-  for (int s = 0; s < subs; ++s) {
-    L[s] = nearest_integer(min(max(value[s] * inv, lo), hi));
-    if (kOffset)
-      M[s] = nearest_integer(min(max(offset[s] * inv_min, Floats{}), splat(spec_.offset_max)));
-    e[s] = error(s, {d * L[s], -(dmin * M[s])});
-  }
-  for (int i = 0; i < kTuning.rounds; ++i) {
-    refine(m, subs, d, dmin, L, M, e, i == 0);
-    // refit
-    Floats aa{}, ab{}, bb{}, ax{}, bx{}, total{};
-    for (int s = 0; s < subs; ++s) {
-      const Sums sum = sums(s, {d * L[s], -(dmin * M[s])});
-      aa += L[s] * L[s] * sum.qq, ax += L[s] * sum.xq, total += e[s];
-      if (kOffset) ab += L[s] * M[s] * sum.q, bb += M[s] * M[s] * m[s].h, bx += M[s] * m[s].x;
-    }
-    Floats nd = ratio(ax, aa), nm{};
-    if (kOffset) {
-      const Floats det = aa * bb - ab * ab;
-      const Ints both = det > 1e-6f * aa * bb;
-      const Floats idet = select(both, 1 / select(both, det, splat(1)), Floats{});
-      nd = select(both, (bb * ax - ab * bx) * idet, nd);
-      nm = select(both, (aa * bx - ab * ax) * -idet, dmin);
-    }
-    nd = round_fp16(nd), nm = round_fp16(nm);
-    Floats ne[kMaxSub], ntotal{};
-    for (int s = 0; s < subs; ++s) {
-      ne[s] = error(s, {nd * L[s], -(nm * M[s])});
-      ntotal += ne[s];
-    }
-    const Ints better = ntotal < total;
-    d = select(better, nd, d), dmin = select(better, nm, dmin);
-    for (int s = 0; s < subs; ++s) e[s] = select(better, ne[s], e[s]);
-  }
-  for (int s = 0; s < subs; ++s) {
-    emit(s, {d * L[s], -(dmin * M[s])}, out, lane);
-    for (int l = 0; l < kLanes; ++l) {
-      out->sub_scale[s][lane + l] = int16_t(L[s][l]);
-      out->sub_min[s][lane + l] = int16_t(M[s][l]);
-    }
-  }
-  *(Floats*)(out->d + lane) = d;
-  *(Floats*)(out->dmin + lane) = dmin;
-}
-
-template <class Levels, bool kOffset>
-void run(const SearchSpec& spec, const float* x, const float* h, SearchResult* out) {
+void search(const SearchSpec& spec, const float* x, const float* h, SearchResult* out) {
   for (int lane = 0; lane < kStripRows; lane += kLanes) {
-    Search<Levels, kOffset> search(spec, x + lane, h);
-    search.run(out, lane);
+    if (spec.sub == 16)
+      Search<Levels, kOffset, 16>(spec, x + lane, h).run(out, lane);
+    else
+      Search<Levels, kOffset, 32>(spec, x + lane, h).run(out, lane);
   }
-}
-
-template <class Levels, bool kOffset>
-void Search<Levels, kOffset>::run(SearchResult* out, int lane) {
-  if (spec_.nested)
-    run_nested(out, lane);
-  else
-    run_single(out, lane);
 }
 
 void search_block(const SearchSpec* spec, const float* x, const float* h, SearchResult* out) {
   if (!spec->consecutive)
-    run<Table, false>(*spec, x, h, out);
+    search<Table, false>(*spec, x, h, out);
   else if (spec->has_offset)
-    run<Consecutive, true>(*spec, x, h, out);
+    search<Consecutive, true>(*spec, x, h, out);
   else
-    run<Consecutive, false>(*spec, x, h, out);
+    search<Consecutive, false>(*spec, x, h, out);
 }
 
 }  // namespace
 
 const BlockSearch& search_blocks() {
-  static constexpr BlockSearch search = {kIsa, search_block};
-  return search;
+  static constexpr BlockSearch all = {kIsa, search_block};
+  return all;
 }
 
 }  // namespace nibble::NIBBLE_ISA

@@ -23,21 +23,6 @@ const BlockSearch* find_search(std::string_view isa) {
   return nullptr;
 }
 
-SearchSpec search_spec(const Format& format) {
-  const Layout& l = format.layout();
-  return {.block = format.block(),
-          .sub = l.sub,
-          .nested = l.scales == Layout::Scales::nested,
-          .has_offset = l.has_offset,
-          .scale_min = float(l.scale_min),
-          .scale_max = float(l.scale_max),
-          .offset_max = float(l.offset_max),
-          .first_code = l.first_code,
-          .level_count = int(l.levels.size()),
-          .consecutive = l.levels.back() - l.levels.front() == int(l.levels.size()) - 1,
-          .levels = l.levels.data()};
-}
-
 /// Each block's importance around 1: the search takes only ratios within a block.
 std::vector<float> normalised(std::span<const float> importance, std::int64_t block) {
   std::vector<float> out(importance.size());
@@ -200,6 +185,21 @@ class Strips {
 };
 
 }  // namespace
+
+SearchSpec search_spec(const Format& format) {
+  const Layout& l = format.layout();
+  return {.block = format.block(),
+          .sub = l.sub,
+          .nested = l.scales == Layout::Scales::nested,
+          .has_offset = l.has_offset,
+          .scale_min = float(l.scale_min),
+          .scale_max = float(l.scale_max),
+          .offset_max = float(l.offset_max),
+          .first_code = l.first_code,
+          .level_count = int(l.levels.size()),
+          .consecutive = l.levels.back() - l.levels.front() == int(l.levels.size()) - 1,
+          .levels = l.levels.data()};
+}
 
 Result<RoundReport> round_rows(const RoundTask& task, std::span<const float> importance,
                                ThreadPool& pool) {

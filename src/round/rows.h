@@ -15,6 +15,9 @@ namespace nibble {
 Result<RoundReport> round_rows(const RoundTask& task, std::span<const float> importance,
                                ThreadPool& pool);
 
+/// What the search needs to know of a quantized format.
+SearchSpec search_spec(const Format& format);
+
 std::span<const BlockSearch* const> search_registry();
 
 }  // namespace nibble

@@ -25,6 +25,16 @@ typedef int32_t Ints __attribute__((vector_size(NIBBLE_VECTOR_BYTES)));
 
 static inline Floats splat(float x) { return x - Floats{}; }
 static inline Floats load(const float* p) { return *(const Floats*)p; }
+static inline void store(float* p, Floats x) { *(Floats*)p = x; }
+
+/// Keeps the low bits of each lane.
+template <class Integer>
+static inline void store_narrow(Integer* p, Ints x) {
+  typedef Integer Narrow __attribute__((vector_size(kLanes * sizeof(Integer))));
+  const Narrow narrow = __builtin_convertvector(x, Narrow);
+  __builtin_memcpy(p, &narrow, sizeof narrow);
+}
+
 static inline Floats select(Ints mask, Floats a, Floats b) { return mask ? a : b; }
 static inline Floats min(Floats a, Floats b) { return a < b ? a : b; }
 static inline Floats max(Floats a, Floats b) { return a > b ? a : b; }

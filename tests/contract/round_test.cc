@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "base/cpu.h"
 #include "base/half.h"
 #include "round/rounder.h"
 #include "round/rows.h"
@@ -210,6 +212,30 @@ TEST_P(RoundContract, RefusesWhatIsNotFinite) {
   EXPECT_FALSE(m.round(rounder, 1));
   m.importance.pop_back();
   EXPECT_FALSE(m.round(rounder, 1));
+}
+
+// Rows sit in lanes and no operation is fused, so every instruction set gives the same bits.
+TEST_P(RoundContract, SameBytesOnEveryInstructionSet) {
+  if (!quantized) return;
+  const Matrix m = random_matrix(kStripRows, 1);
+  const SearchSpec spec = search_spec(format);
+  alignas(64) static float x[kMaxBlock * kStripRows];
+  alignas(64) static SearchResult first, other;
+  for (int trial = 0; trial < 8; ++trial) {
+    for (float& w : x) w = m.weights[random() % m.weights.size()] * (trial == 7 ? 1e-6f : 1);
+    bool have = false;
+    for (const BlockSearch* search : search_registry()) {
+      if (!cpu_supports(search->isa)) continue;
+      SearchResult& result = have ? other : first;
+      result = {};
+      search->run(&spec, x, m.importance.data(), &result);
+      if (have) {
+        ASSERT_EQ(std::memcmp(&first, &other, sizeof first), 0) << search->isa;
+      }
+      have = true;
+    }
+    ASSERT_TRUE(have);
+  }
 }
 
 TEST(Round, RefusesWhatDoesNotFit) {

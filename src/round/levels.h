@@ -1,0 +1,72 @@
+// The nearest level of a code book, for a whole vector. Included by per-ISA files only.
+#pragma once
+
+#include "round/search.h"
+#include "round/vec.h"
+
+namespace nibble::NIBBLE_ISA {
+
+/// Levels that are consecutive integers.
+class Consecutive {
+ public:
+  explicit Consecutive(const SearchSpec& spec)
+      : low_(splat(spec.levels[spec.first_code])),
+        high_(splat(spec.levels[spec.level_count - 1])),
+        zero_(spec.levels[0]) {}
+
+  Floats level(Floats x) const { return nearest_integer(min(max(x, low_), high_)); }
+  Ints code(Floats x) const { return __builtin_convertvector(level(x), Ints) - zero_; }
+
+ private:
+  Floats low_, high_;
+  int zero_;  // level of code 0
+};
+
+/// 16 levels from a table, found by bisection: node i of a tree laid out as a heap has children 2i
+/// and 2i + 1, and holds the middle between the greatest level to its left and the least to its
+/// right.
+class Table {
+ public:
+  explicit Table(const SearchSpec& spec) {
+    middles_[0] = 0;
+    for (int depth = 0; depth < 4; ++depth)
+      for (int i = 0; i < 1 << depth; ++i) {
+        const int right = (2 * i + 1) << (3 - depth);
+        middles_[(1 << depth) + i] = 0.5f * float(spec.levels[right - 1] + spec.levels[right]);
+      }
+    for (int i = 0; i < 16; ++i) levels_[i] = spec.levels[i];
+  }
+
+  Floats level(Floats x) const { return at(code(x)); }
+
+  Ints code(Floats x) const {
+    Ints node = Ints{} + 1;
+    for (int depth = 0; depth < 3; ++depth) node += node - (x > pick(middles_, node));
+    node += node - (x > pick(middles_ + (kLanes == 8 ? 8 : 0), node));  // nodes 8 .. 15
+    return node & 15;
+  }
+
+ private:
+#if NIBBLE_VECTOR_BYTES >= 32 && !defined(__clang__)
+  /// Entries of the kLanes that start at `table`; a vector holds them all.
+  static Floats pick(const float* table, Ints index) {
+    return __builtin_shuffle(load(table), index);
+  }
+  Floats at(Ints code) const {
+    if constexpr (kLanes == 16) return pick(levels_, code);
+    return select(code > 7, pick(levels_ + 8, code), pick(levels_, code));
+  }
+#else
+  static Floats pick(const float* table, Ints index) {
+    Floats out;
+    for (int l = 0; l < kLanes; ++l) out[l] = table[index[l]];
+    return out;
+  }
+  Floats at(Ints code) const { return pick(levels_, code); }
+#endif
+
+  alignas(64) float middles_[16];
+  alignas(64) float levels_[16];
+};
+
+}  // namespace nibble::NIBBLE_ISA
