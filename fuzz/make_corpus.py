@@ -105,7 +105,14 @@ def blocks():
         save("unpack", f"{i:02}", bytes([i]) + random.integers(0, 256, 210, np.uint8).tobytes())
 
 
+def overrides():
+    """An override, a line end, a tensor name."""
+    for i, text in enumerate(("ffn_down=q6_k", r"blk\.(1|2)\d?\.attn_[vk]=q8_0", "^[^a-z]*(a+)+$=f16", "x{2,30}y{3}z?=q4_k")):
+        save("override", f"{i}", text.encode() + b"\nblk.12.attn_v.weight")
+
+
 def main():
+    overrides()
     gguf("model", imatrix, target="imatrix")
     save("imatrix", "legacy", legacy_imatrix())
     hub()

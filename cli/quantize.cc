@@ -1,0 +1,30 @@
+// nibble quantize SRC -o OUT --to LEVEL: a smaller file.
+#include <memory>
+
+#include "cli/command.h"
+#include "cli/quantize_report.h"
+
+namespace nibble::cli {
+
+Run add_quantize(CLI::App& app) {
+  auto command = std::make_shared<QuantizeCommand>();
+  app.description("Quantizes a checkpoint into a GGUF file.");
+  add_common_options(app, *command);
+  app.add_option("--to", command->options.target,
+                 "a level (Q4_K_M, IQ4_XS, ...: a mixture of formats, as in llama.cpp) or a format "
+                 "in lower case (q4_k: every matrix)");
+  app.add_option("--recipe", command->options.recipe,
+                 "[transform+]rounding[:level]; default: importance with --calib, else nearest");
+  app.add_option("--calib", command->options.calibration,
+                 "an importance matrix (.gguf or .dat, from nibble calibrate or llama-imatrix)");
+  app.footer(
+      "Examples:\n"
+      "  nibble quantize ./SmolLM2-135M -o small.gguf --to Q4_K_M\n"
+      "  nibble quantize model-f16.gguf -o small.gguf --to IQ4_XS --calib imatrix.gguf\n"
+      "  nibble quantize ./model -o small.gguf --to Q3_K_M --override 'ffn_down=q5_k' "
+      "--override 'blk\\.0\\.=q6_k'\n"
+      "  nibble quantize ./model --to Q4_K_M --dry-run");
+  return [command] { return run_quantize(*command); };
+}
+
+}  // namespace nibble::cli

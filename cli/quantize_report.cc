@@ -1,0 +1,121 @@
+#include "cli/quantize_report.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <map>
+
+#include "cli/command.h"
+#include "container/hub.h"
+
+namespace nibble::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json to_json(const QuantizeReport& report, bool dry_run) {
+  Json out;
+  if (!dry_run) out["output"] = report.files.front();
+  if (report.files.size() > 1) out["files"] = report.files;
+  out.update({{"target", report.target},
+              {"recipe", report.recipe},
+              {"architecture", report.architecture},
+              {"parameters", report.parameters},
+              {"bytes", report.bytes},
+              {"tensor_bytes", report.tensor_bytes},
+              {"source_tensor_bytes", report.source_bytes},
+              {"bits_per_weight", report.bits_per_weight}});
+  if (!dry_run)
+    out.update({{"seconds", report.seconds}, {"peak_memory_bytes", report.peak_memory_bytes}});
+  out["tensors"] = Json::array();
+  for (const QuantizedTensor& tensor : report.tensors) {
+    Json each = {{"name", tensor.name},          {"shape", tensor.shape},
+                 {"from", tensor.source_format}, {"format", tensor.format},
+                 {"wanted", tensor.wanted},      {"bytes", tensor.bytes}};
+    if (!tensor.reason.empty()) each["reason"] = tensor.reason;
+    if (tensor.squared_weight > 0)
+      each.update({{"squared_error", tensor.squared_error},
+                   {"weighted_error", tensor.weighted_error},
+                   {"squared_weight", tensor.squared_weight}});
+    out["tensors"].push_back(std::move(each));
+  }
+  return out;
+}
+
+/// A line a tensor; sizes of errors relative to the weights once there are any.
+void print_tensors(const QuantizeReport& report) {
+  for (const QuantizedTensor& tensor : report.tensors) {
+    std::string line = fmt::format("{:<36} {:>16}  {:>6} -> {:<7} {:>12} bytes", tensor.name,
+                                   fmt::format("{}", fmt::join(tensor.shape, " x ")),
+                                   tensor.source_format, tensor.format, tensor.bytes);
+    if (tensor.squared_weight > 0)
+      line += fmt::format("  relative error {:.2e}", tensor.squared_error / tensor.squared_weight);
+    if (!tensor.reason.empty()) line += "  (" + tensor.reason + ")";
+    fmt::print("{}\n", line);
+  }
+}
+
+/// How much of the model did not get what was asked for because of its width.
+void print_forced(const QuantizeReport& report) {
+  std::uint64_t forced = 0;
+  std::map<std::string, std::size_t> kinds;
+  for (const QuantizedTensor& tensor : report.tensors) {
+    if (tensor.wanted == tensor.format) continue;
+    std::uint64_t elements = 1;
+    for (const std::uint64_t n : tensor.shape) elements *= n;
+    forced += elements;
+    ++kinds[fmt::format("{} columns: {} -> {}", tensor.shape.back(), tensor.wanted, tensor.format)];
+  }
+  if (kinds.empty()) return;
+  fmt::print("{:.1f}% of the weights have rows that do not fit the blocks wanted:\n",
+             100.0 * double(forced) / double(report.parameters));
+  for (const auto& [kind, count] : kinds)
+    fmt::print("  {} ({} tensor{})\n", kind, count, count == 1 ? "" : "s");
+}
+
+void print(const QuantizeReport& report, const QuantizeCommand& command) {
+  if (command.dry_run || command.verbose) print_tensors(report);
+  print_forced(report);
+  fmt::print("{}: {} -> {} bytes ({}), {:.3f} bits per weight\n", report.recipe,
+             human_bytes(report.source_bytes), report.bytes, human_bytes(report.bytes),
+             report.bits_per_weight);
+  if (command.dry_run) return;
+  fmt::print("{} in {}, peak memory {}\n", fmt::join(report.files, "\n"),
+             human_seconds(report.seconds), human_bytes(report.peak_memory_bytes));
+}
+
+}  // namespace
+
+void add_common_options(CLI::App& app, QuantizeCommand& command) {
+  QuantizeOptions& options = command.options;
+  app.add_option("SRC", options.source, "GGUF file, Hugging Face directory, or org/name of a hub")
+      ->required();
+  app.add_option("-o,--output", options.output, "the GGUF file to write");
+  app.add_option("--override", options.overrides,
+                 "REGEX=FORMAT: matrices whose name the pattern is found in; the first match wins")
+      ->take_all();
+  app.add_option("--split", options.split_bytes, "start a new file before this many bytes")
+      ->transform(CLI::AsSizeValue(true));
+  app.add_option("--threads", options.threads, "threads to use (default: one a core)")
+      ->check(CLI::Range(1, 1024));
+  app.add_flag("--dry-run", command.dry_run, "show what every tensor becomes, write nothing");
+  app.add_flag("--force", options.force, "replace an existing output");
+  app.add_flag("--json", command.json, "one JSON document on standard output");
+  app.add_flag("-v,--verbose", command.verbose, "a line a tensor, with its error");
+}
+
+int run_quantize(const QuantizeCommand& command) {
+  ConsoleProgress progress;
+  QuantizeOptions options = command.options;
+  auto source = resolve_source(options.source, {}, progress);
+  if (!source) return report(source.error());
+  options.source = std::move(*source);
+  const auto result = command.dry_run ? plan_quantize(options) : quantize(options, progress);
+  if (!result) return report(result.error());
+  if (command.json) return print_json(to_json(*result, command.dry_run));
+  print(*result, command);
+  return kExitOk;
+}
+
+}  // namespace nibble::cli

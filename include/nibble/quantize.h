@@ -1,0 +1,55 @@
+// From a checkpoint to a smaller file.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "nibble/error.h"
+#include "nibble/progress.h"
+
+namespace nibble {
+
+struct QuantizeOptions {
+  std::string source;  // a GGUF file, a .safetensors file or a Hugging Face directory
+  std::string output;  // a GGUF file, or the name that its parts are derived from
+  std::string target;  // a level ("Q4_K_M"), a format for all matrices ("q4_k"), or "keep"
+  std::string recipe;  // "[transform+]rounding[:target]"; empty: "importance" with calibration,
+                       // else "nearest"
+  std::string calibration;             // an importance matrix; empty: none
+  std::vector<std::string> overrides;  // "REGEX=FORMAT", the first that matches a matrix decides
+  int threads = 0;                     // below 1: one a core
+  bool force = false;                  // replace an existing output
+  std::uint64_t split_bytes = 0;       // tensors a file at most, in bytes; 0: one file
+};
+
+/// One tensor of a plan, and what became of it.
+struct QuantizedTensor {
+  std::string name;
+  std::vector<std::uint64_t> shape;  // outermost first
+  std::string source_format, format;
+  std::string wanted;  // what was asked for; differs from `format` where rows do not fit its blocks
+  std::string reason;  // why it is not what the target says; empty: it is
+  std::uint64_t bytes = 0;
+  /// Sums over the tensor, of the bytes written; 0 where bytes were copied and in plans.
+  double squared_error = 0, weighted_error = 0, squared_weight = 0;
+};
+
+struct QuantizeReport {
+  std::string target, recipe, architecture;
+  std::vector<std::string> files = {};  // empty in plans
+  std::uint64_t bytes = 0;              // of all files, header included; exact in plans too
+  std::uint64_t tensor_bytes = 0, parameters = 0, source_bytes = 0;
+  double bits_per_weight = 0;  // of the tensors
+  std::vector<QuantizedTensor> tensors = {};
+  double seconds = 0;
+  std::uint64_t peak_memory_bytes = 0;  // of the process, resident
+};
+
+/// What quantize() would do. Reads headers only.
+Result<QuantizeReport> plan_quantize(const QuantizeOptions& options);
+
+/// Errors leave nothing under the output's name. The same bytes for every number of threads.
+Result<QuantizeReport> quantize(const QuantizeOptions& options, Progress& progress = no_progress());
+
+}  // namespace nibble

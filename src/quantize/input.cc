@@ -1,0 +1,132 @@
+#include "quantize/input.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "arch/arch.h"
+#include "text/tokenizer.h"
+
+namespace nibble {
+namespace {
+
+/// Numbers that differ from layer to layer are stored as arrays: the first one stands for all.
+int first_number(const Metadata& metadata, const std::string& key) {
+  const MetaValue* value = metadata.find(key);
+  if (!value) return 0;
+  if (const auto* many = std::get_if<std::vector<std::int32_t>>(value))
+    return many->empty() ? 0 : many->front();
+  if (const auto* many = std::get_if<std::vector<std::uint32_t>>(value))
+    return many->empty() ? 0 : int(std::min<std::uint32_t>(many->front(), 1u << 20));
+  const auto number = metadata.uint(key);
+  return number ? int(std::min<std::uint64_t>(*number, 1u << 20)) : 0;
+}
+
+PlanInput plan_input_of(const Metadata& metadata, std::vector<TensorInfo> tensors) {
+  PlanInput input;
+  if (const auto arch = metadata.text("general.architecture")) input.arch = *arch;
+  const auto number = [&](const char* key) {
+    return first_number(metadata, input.arch + "." + key);
+  };
+  input.layers = number("block_count");
+  input.heads = number("attention.head_count");
+  input.kv_heads = number("attention.head_count_kv");
+  if (input.kv_heads == 0) input.kv_heads = input.heads;
+  input.experts = number("expert_count");
+  input.tensors = std::move(tensors);
+  return input;
+}
+
+class GgufInput final : public Input {
+ public:
+  explicit GgufInput(std::unique_ptr<Source> source)
+      : source_(std::move(source)),
+        plan_input_(plan_input_of(source_->metadata(), source_->tensors())) {}
+
+  const Source& source() const override { return *source_; }
+  const PlanInput& plan_input() const override { return plan_input_; }
+  Result<Metadata> metadata() const override {
+    Metadata metadata = source_->metadata();
+    for (const auto& [key, value] : source_->metadata().entries())
+      if (key.starts_with("split.")) metadata.erase(key);
+    return metadata;
+  }
+
+  void load_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
+                 float* out) const override {
+    const TensorInfo& tensor = tensors()[index];
+    const std::size_t row = tensor.format->row_bytes(tensor.columns());
+    tensor.format->decode(
+        source_->data(index).data() + begin * row,
+        (end - begin) * (tensor.columns() / std::uint64_t(tensor.format->block())), out);
+  }
+  void load_bytes(std::size_t index, std::uint64_t begin, std::uint64_t end,
+                  std::byte* out) const override {
+    const std::size_t row = tensors()[index].format->row_bytes(tensors()[index].columns());
+    std::memcpy(out, source_->data(index).data() + begin * row, (end - begin) * row);
+  }
+  bool keeps_values(std::size_t) const override { return true; }
+  void release(std::size_t index, std::uint64_t begin, std::uint64_t end) const override {
+    const std::size_t row = tensors()[index].format->row_bytes(tensors()[index].columns());
+    source_->release(index, begin * row, (end - begin) * row);
+  }
+
+ private:
+  std::unique_ptr<Source> source_;
+  PlanInput plan_input_;
+};
+
+class ModelInput final : public Input {
+ public:
+  explicit ModelInput(Model model)
+      : model_(std::move(model)),
+        plan_input_(plan_input_of(gguf_metadata(model_), model_.tensors())) {}
+
+  const Source& source() const override { return model_.source(); }
+  const PlanInput& plan_input() const override { return plan_input_; }
+  Result<Metadata> metadata() const override {
+    Metadata metadata = gguf_metadata(model_);
+    NIBBLE_TRY_IN(source().path(), const Tokenizer tokenizer, Tokenizer::open(source()));
+    NIBBLE_DO_IN(source().path(), tokenizer.to_gguf(metadata, model_.config().vocab));
+    return metadata;
+  }
+
+  void load_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
+                 float* out) const override {
+    model_.load_rows(index, begin, end, out);
+  }
+  void load_bytes(std::size_t index, std::uint64_t begin, std::uint64_t end,
+                  std::byte* out) const override {
+    model_.load_bytes(index, begin, end, out);
+  }
+  bool keeps_values(std::size_t index) const override { return model_.keeps_values(index); }
+  void release(std::size_t index, std::uint64_t begin, std::uint64_t end) const override {
+    model_.release_rows(index, begin, end);
+  }
+
+ private:
+  Model model_;
+  PlanInput plan_input_;
+};
+
+bool known_arch(const Metadata& metadata) {
+  const auto id = metadata.text("general.architecture");
+  const auto all = arch_registry();
+  return id && std::any_of(all.begin(), all.end(), [&](const Arch* a) { return a->id() == *id; });
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Input>> Input::open(const std::string& path) {
+  NIBBLE_TRY(auto source, open_source(path));
+  if (source->tensors().empty())
+    return fail(ErrorCode::invalid, "{}: holds no tensors; give a file or directory with weights",
+                path);
+  if (source->metadata().entries().empty()) {
+    NIBBLE_TRY(Model model, Model::from(std::move(source)));
+    return std::make_unique<ModelInput>(std::move(model));
+  }
+  if (known_arch(source->metadata())) NIBBLE_DO(Model::open(path));  // shapes fit the architecture
+  return std::make_unique<GgufInput>(std::move(source));
+}
+
+}  // namespace nibble

@@ -1,0 +1,39 @@
+// A checkpoint as the pipeline reads it: tensors under GGUF names, rows on demand.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "container/metadata.h"
+#include "container/source.h"
+#include "plan/plan.h"
+
+namespace nibble {
+
+class Input {
+ public:
+  virtual ~Input() = default;
+
+  /// GGUF files are taken as they are, tensor by tensor, also of architectures that nibble does not
+  /// know; checkpoints of Hugging Face go through their architecture.
+  static Result<std::unique_ptr<Input>> open(const std::string& path);
+
+  virtual const Source& source() const = 0;
+  virtual const PlanInput& plan_input() const = 0;
+  const std::vector<TensorInfo>& tensors() const { return plan_input().tensors; }
+  /// All keys of the output but those that depend on the plan.
+  virtual Result<Metadata> metadata() const = 0;
+
+  /// Rows [begin, end) as float32. Thread-safe.
+  virtual void load_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
+                         float* out) const = 0;
+  /// The same rows as stored bytes; only where keeps_values(index). Thread-safe.
+  virtual void load_bytes(std::size_t index, std::uint64_t begin, std::uint64_t end,
+                          std::byte* out) const = 0;
+  virtual bool keeps_values(std::size_t index) const = 0;
+  virtual void release(std::size_t index, std::uint64_t begin, std::uint64_t end) const = 0;
+};
+
+}  // namespace nibble

@@ -1,0 +1,52 @@
+// Writes finished tensors on a thread of its own, while the next ones are being made.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <thread>
+
+#include "container/writer.h"
+
+namespace nibble {
+
+class BackgroundWriter {
+ public:
+  struct Buffer {
+    std::unique_ptr<std::byte[]> data;
+    std::uint64_t size = 0;
+    std::span<std::byte> bytes() const { return {data.get(), size}; }
+  };
+
+  /// At most `limit` bytes of buffers at a time, or one buffer.
+  BackgroundWriter(Writer& writer, std::uint64_t limit);
+  ~BackgroundWriter();
+
+  /// Waits until there is room.
+  Buffer acquire(std::uint64_t size);
+  /// Appends `buffer` to tensor `index`. Returns an error of an earlier write.
+  Status push(std::size_t index, Buffer buffer);
+  /// Waits until everything is written.
+  Status drain();
+
+ private:
+  struct Item {
+    std::size_t index;
+    Buffer buffer;
+  };
+  void work();
+
+  Writer& writer_;
+  const std::uint64_t limit_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Item> items_;
+  std::uint64_t held_ = 0;  // bytes of buffers not yet written
+  Status status_;
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace nibble

@@ -1,0 +1,345 @@
+#include "nibble/quantize.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <optional>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/threads.h"
+#include "container/imatrix.h"
+#include "container/writer.h"
+#include "nibble/version.h"
+#include "plan/plan.h"
+#include "plan/recipe.h"
+#include "quantize/file_hash.h"
+#include "quantize/input.h"
+#include "quantize/output.h"
+#include "quantize/verify.h"
+#include "round/rounder.h"
+
+namespace nibble {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::uint64_t kCopyPiece = 16u << 20;  // bytes copied at a time
+constexpr std::uint64_t kBufferLimit = 100u
+                                       << 20;  // bytes waiting to be written, beyond one tensor
+constexpr char kSourceHash[] = "nibble.source.sha256";
+constexpr std::size_t kHexDigits = 64;
+
+/// Everything that is decided before the first weight is read.
+struct Job {
+  std::unique_ptr<Input> input;
+  Recipe recipe;
+  const Rounder* rounder = nullptr;
+  std::optional<Imatrix> importance;
+  Plan plan;
+  Metadata metadata;  // of the output, with a placeholder for the hash of the source
+  std::uint64_t bytes = 0;
+};
+
+Result<const Rounder*> rounder_of(const Recipe& recipe) {
+  if (!recipe.transforms.empty())
+    return fail(ErrorCode::unsupported, "recipe '{}': no transform named '{}' in this version",
+                to_string(recipe), recipe.transforms.front());
+  const Rounder* rounder = find_rounder(recipe.rounding);
+  if (rounder) return rounder;
+  std::string known;
+  for (const Rounder* each : round_registry()) known += fmt::format(" {}", each->id());
+  return fail(ErrorCode::invalid, "recipe '{}': no rounding named '{}'; there are:{}",
+              to_string(recipe), recipe.rounding, known);
+}
+
+/// The recipe with its target filled in from --to.
+Result<Recipe> recipe_of(const QuantizeOptions& options) {
+  const char* usual = options.calibration.empty() ? "nearest" : "importance";
+  NIBBLE_TRY(Recipe recipe, parse_recipe(options.recipe.empty() ? usual : options.recipe));
+  if (!recipe.target.empty() && !options.target.empty() && recipe.target != options.target)
+    return fail(ErrorCode::invalid, "recipe '{}' ends in {}, but the level asked for is {}",
+                options.recipe, recipe.target, options.target);
+  if (recipe.target.empty()) recipe.target = options.target;
+  if (recipe.target.empty())
+    return fail(ErrorCode::invalid,
+                "no level: say --to LEVEL, for example --to Q4_K_M, or end the recipe in one");
+  return recipe;
+}
+
+Result<Imatrix> load_importance(const std::string& path) {
+  if (!is_imatrix(path))
+    return fail(ErrorCode::invalid,
+                "{}: not an importance matrix; make one from this text with `nibble calibrate`",
+                path);
+  return read_imatrix(path);
+}
+
+/// Keys as llama.cpp's quantizer writes them, and the provenance of the file.
+Status add_provenance(const QuantizeOptions& options, Job& job) {
+  Metadata& metadata = job.metadata;
+  metadata.set("general.quantization_version", std::uint32_t(2));
+  metadata.set("general.file_type", job.plan.file_type);
+  metadata.set("nibble.version", std::string(version()));
+  metadata.set("nibble.recipe", to_string(job.recipe));
+  const std::size_t files = job.input->source().files().size();
+  const std::string blank(kHexDigits, '0');
+  if (files == 1)
+    metadata.set(kSourceHash, blank);
+  else
+    metadata.set(kSourceHash, std::vector<std::string>(files, blank));
+  if (!job.importance) return {};
+  std::string dataset;
+  for (const std::string& each : job.importance->datasets)
+    dataset += (dataset.empty() ? "" : ",") + each;
+  metadata.set("quantize.imatrix.file",
+               std::filesystem::path(options.calibration).filename().string());
+  if (!dataset.empty()) metadata.set("quantize.imatrix.dataset", dataset);
+  metadata.set("quantize.imatrix.entries_count", std::uint32_t(job.importance->entries.size()));
+  metadata.set("quantize.imatrix.chunks_count", std::uint32_t(job.importance->chunk_count));
+  NIBBLE_TRY(const MappedFile file, MappedFile::open(options.calibration));
+  Sha256 sha;
+  sha.update(file.bytes());
+  metadata.set("nibble.calibration.sha256", sha.hex());
+  return {};
+}
+
+std::vector<TensorInfo> planned_tensors(const Plan& plan) {
+  std::vector<TensorInfo> tensors;
+  for (const PlannedTensor& planned : plan.tensors) tensors.push_back(planned.tensor);
+  return tensors;
+}
+
+Result<Job> prepare(const QuantizeOptions& options) {
+  Job job;
+  NIBBLE_TRY(job.recipe, recipe_of(options));
+  NIBBLE_TRY(job.rounder, rounder_of(job.recipe));
+  NIBBLE_TRY(const Target target, parse_target(job.recipe.target));
+  std::vector<Override> overrides;
+  for (const std::string& text : options.overrides) {
+    NIBBLE_TRY(Override each, parse_override(text));
+    overrides.push_back(std::move(each));
+  }
+  NIBBLE_TRY(job.input, Input::open(options.source));
+  if (!options.calibration.empty()) {
+    NIBBLE_TRY(job.importance, load_importance(options.calibration));
+  } else if (job.rounder->needs_stats()) {
+    return fail(ErrorCode::invalid,
+                "recipe '{}' needs the importance of columns: give --calib FILE (nibble calibrate "
+                "makes one)",
+                to_string(job.recipe));
+  }
+  NIBBLE_TRY(job.plan,
+             make_plan(job.input->plan_input(), target, overrides, job.importance.has_value()));
+  NIBBLE_TRY(job.metadata, job.input->metadata());
+  NIBBLE_DO(add_provenance(options, job));
+  NIBBLE_TRY_IN(options.source, job.bytes,
+                gguf_bytes(job.metadata, planned_tensors(job.plan), {options.split_bytes}));
+  return job;
+}
+
+QuantizeReport report_of(const Job& job) {
+  const Plan& plan = job.plan;
+  QuantizeReport report{.target = plan.target.name(),
+                        .recipe = to_string(job.recipe),
+                        .architecture = job.input->plan_input().arch,
+                        .bytes = job.bytes,
+                        .tensor_bytes = plan.tensor_bytes,
+                        .parameters = plan.weights,
+                        .bits_per_weight = plan.bits_per_weight()};
+  for (const TensorInfo& tensor : job.input->tensors()) report.source_bytes += tensor.bytes;
+  for (const PlannedTensor& planned : plan.tensors)
+    report.tensors.push_back({.name = planned.tensor.name,
+                              .shape = planned.tensor.shape,
+                              .source_format = std::string(planned.stored->id()),
+                              .format = std::string(planned.tensor.format->id()),
+                              .wanted = std::string(planned.wanted->id()),
+                              .reason = planned.reason,
+                              .bytes = planned.tensor.bytes});
+  return report;
+}
+
+/// Makes the bytes of one tensor after the other and hands them to the writer.
+class Maker {
+ public:
+  Maker(const Job& job, ThreadPool& pool, BackgroundWriter& out)
+      : job_(job), input_(*job.input), pool_(pool), out_(out) {}
+
+  Status make(std::size_t index, QuantizedTensor& report) {
+    const PlannedTensor& planned = job_.plan.tensors[index];
+    const bool copied = planned.stored == planned.tensor.format && input_.keeps_values(index);
+    NIBBLE_DO_IN("tensor " + planned.tensor.name, copied ? copy(index) : round(index, report));
+    input_.release(index, 0, planned.tensor.rows());
+    return {};
+  }
+
+ private:
+  /// Rows whose bytes, `row` each, make a good piece of work for one thread.
+  static std::int64_t panel(std::uint64_t row) {
+    return std::int64_t(std::max<std::uint64_t>(1, (1u << 20) / row));
+  }
+
+  Status copy(std::size_t index) {
+    const TensorInfo& tensor = job_.plan.tensors[index].tensor;
+    const std::uint64_t row = tensor.bytes / tensor.rows();
+    const std::uint64_t step = std::max<std::uint64_t>(1, kCopyPiece / row);
+    for (std::uint64_t first = 0; first < tensor.rows(); first += step) {
+      const std::uint64_t rows = std::min(step, tensor.rows() - first);
+      auto buffer = out_.acquire(rows * row);
+      pool_.run(std::int64_t(rows), panel(row), [&](std::int64_t begin, std::int64_t end) {
+        const std::uint64_t b = first + std::uint64_t(begin), e = first + std::uint64_t(end);
+        input_.load_bytes(index, b, e, buffer.data.get() + std::uint64_t(begin) * row);
+        input_.release(index, b, e);
+      });
+      NIBBLE_DO(out_.push(index, std::move(buffer)));
+    }
+    return {};
+  }
+
+  /// Experts share a tensor but not their inputs: each has its own importance, and so its own task.
+  Result<std::span<const float>> importance(const TensorInfo& tensor, std::uint64_t& matrices) {
+    matrices = 1;
+    if (!job_.importance) return std::span<const float>{};
+    const ImatrixEntry* entry = job_.importance->find(tensor.name);
+    if (!entry) return std::span<const float>{};
+    const std::uint64_t experts = tensor.shape.size() == 3 ? tensor.shape[0] : 1;
+    if (entry->mean_square.size() == tensor.columns() * experts) {
+      matrices = experts;
+    } else if (entry->mean_square.size() != tensor.columns()) {
+      return fail(ErrorCode::invalid,
+                  "the importance matrix has {} values for its {} columns: it is of another model",
+                  entry->mean_square.size(), tensor.columns());
+    }
+    return std::span<const float>(entry->mean_square);
+  }
+
+  Status round(std::size_t index, QuantizedTensor& report) {
+    const TensorInfo& tensor = job_.plan.tensors[index].tensor;
+    std::uint64_t matrices = 1;
+    NIBBLE_TRY(const auto mean_square, importance(tensor, matrices));
+    const std::uint64_t rows = tensor.rows() / matrices;
+    auto buffer = out_.acquire(tensor.bytes);
+    for (std::uint64_t m = 0; m < matrices; ++m) {
+      RoundTask task;
+      task.rows = std::int64_t(rows);
+      task.columns = std::int64_t(tensor.columns());
+      task.format = tensor.format;
+      if (!mean_square.empty())
+        task.stats.mean_square =
+            mean_square.subspan(matrices > 1 ? m * tensor.columns() : 0, tensor.columns());
+      task.load = [&, m](std::int64_t begin, std::int64_t end, float* out) {
+        const std::uint64_t b = m * rows + std::uint64_t(begin), e = m * rows + std::uint64_t(end);
+        input_.load_rows(index, b, e, out);
+        input_.release(index, b, e);
+      };
+      task.out = buffer.bytes().subspan(m * (tensor.bytes / matrices), tensor.bytes / matrices);
+      const Rounder* rounder = job_.rounder->needs_stats() && mean_square.empty()
+                                   ? find_rounder("nearest")
+                                   : job_.rounder;
+      NIBBLE_TRY(const RoundReport errors, rounder->round(task, pool_));
+      report.squared_error += errors.squared_error;
+      report.weighted_error += errors.weighted_error;
+      report.squared_weight += errors.squared_weight;
+    }
+    return out_.push(index, std::move(buffer));
+  }
+
+  const Job& job_;
+  const Input& input_;
+  ThreadPool& pool_;
+  BackgroundWriter& out_;
+};
+
+void note_choices(const Job& job, Progress& progress) {
+  std::size_t lossy = 0, unknown = 0;
+  std::string example;
+  for (const PlannedTensor& planned : job.plan.tensors) {
+    const bool quantized = planned.tensor.format->block() > 1;
+    lossy += planned.stored->block() > 1 && planned.stored != planned.tensor.format;
+    if (job.importance && quantized && !job.importance->find(planned.tensor.name)) {
+      if (unknown++ == 0) example = planned.tensor.name;
+    }
+  }
+  if (lossy > 0)
+    progress.note(
+        fmt::format("{} tensors are quantized in the source already: their errors add up; "
+                    "a 16-bit source gives a better file",
+                    lossy));
+  if (unknown > 0)
+    progress.note(
+        fmt::format("no importance for {} tensors ({}{}): every column counts the same there",
+                    unknown, example, unknown > 1 ? ", ..." : ""));
+}
+
+Status check_output(const QuantizeOptions& options) {
+  if (options.output.empty()) return fail(ErrorCode::invalid, "no output: say -o FILE.gguf");
+  std::error_code error;
+  if (std::filesystem::is_directory(options.output, error))
+    return fail(ErrorCode::invalid, "{}: is a directory; name a file in it", options.output);
+  if (options.force) return {};
+  auto status = check_not_there(options.output);
+  if (!status)
+    return fail(status.error().code(), "{}; --force replaces it", status.error().message());
+  return {};
+}
+
+Status make_all(const Job& job, ThreadPool& pool, Writer& writer, QuantizeReport& report,
+                Progress& progress) {
+  std::uint64_t largest = 0, done = 0;
+  for (const PlannedTensor& planned : job.plan.tensors)
+    largest = std::max(largest, planned.tensor.bytes);
+  BackgroundWriter out(writer, std::max(largest, kBufferLimit));
+  Maker maker(job, pool, out);
+  progress.begin("quantizing", report.source_bytes, "bytes");
+  for (std::size_t i = 0; i < job.plan.tensors.size(); ++i) {
+    if (progress.cancelled()) return fail(ErrorCode::cancelled, "stopped; nothing was written");
+    NIBBLE_DO_IN(job.input->source().path(), maker.make(i, report.tensors[i]));
+    progress.update(done += job.input->tensors()[i].bytes);
+  }
+  NIBBLE_DO(out.drain());
+  progress.end();
+  return {};
+}
+
+std::uint64_t peak_memory() {
+  struct rusage usage = {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return std::uint64_t(usage.ru_maxrss) * 1024;
+}
+
+}  // namespace
+
+Result<QuantizeReport> plan_quantize(const QuantizeOptions& options) {
+  NIBBLE_TRY(const Job job, prepare(options));
+  return report_of(job);
+}
+
+Result<QuantizeReport> quantize(const QuantizeOptions& options, Progress& progress) {
+  const auto start = Clock::now();
+  NIBBLE_DO(check_output(options));
+  NIBBLE_TRY(Job job, prepare(options));
+  note_choices(job, progress);
+  QuantizeReport report = report_of(job);
+  const std::vector<TensorInfo> tensors = planned_tensors(job.plan);
+  NIBBLE_TRY(const auto writer,
+             create_gguf(options.output, job.metadata, tensors, {options.split_bytes}));
+  FileHasher hasher(job.input->source().files());
+  ThreadPool pool(options.threads);
+  NIBBLE_DO(make_all(job, pool, *writer, report, progress));
+  NIBBLE_TRY(auto hashes, hasher.finish());
+  if (hashes.size() == 1)
+    job.metadata.set(kSourceHash, hashes.front());
+  else
+    job.metadata.set(kSourceHash, std::move(hashes));
+  NIBBLE_DO(writer->replace(job.metadata));
+  NIBBLE_DO(verify_gguf(writer->parts(), tensors, pool));
+  if (progress.cancelled()) return fail(ErrorCode::cancelled, "stopped; nothing was written");
+  NIBBLE_TRY(report.files, writer->finish());
+  report.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  report.peak_memory_bytes = peak_memory();
+  return report;
+}
+
+}  // namespace nibble

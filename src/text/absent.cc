@@ -1,0 +1,49 @@
+// Builds without the Rust crate (NIBBLE_TEXT=OFF): everything but tokenizers and templates works.
+#include "text/tokenizer.h"
+
+namespace nibble {
+namespace {
+
+tl::unexpected<Error> absent() {
+  return fail(ErrorCode::unsupported,
+              "this build of nibble has no tokenizers; build it with NIBBLE_TEXT=ON");
+}
+
+}  // namespace
+
+struct Tokenizer::State {};
+
+Tokenizer::Tokenizer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+Tokenizer::~Tokenizer() = default;
+
+Result<Tokenizer> Tokenizer::from_hf(const HfFiles&) { return absent(); }
+Result<Tokenizer> Tokenizer::from_gguf(const Metadata&) { return absent(); }
+Result<Tokenizer> Tokenizer::open(const Source&) { return absent(); }
+
+// There is no Tokenizer to call these on.
+std::size_t Tokenizer::vocab_size() const { return 0; }
+Result<std::vector<Token>> Tokenizer::encode(std::string_view, const EncodeOptions&) const {
+  return absent();
+}
+Result<std::string> Tokenizer::decode(std::span<const Token>, bool) const { return absent(); }
+std::string Tokenizer::token_bytes(Token) const { return {}; }
+std::optional<Token> Tokenizer::bos() const { return {}; }
+std::optional<Token> Tokenizer::eos() const { return {}; }
+bool Tokenizer::adds_bos() const { return false; }
+bool Tokenizer::ends_generation(Token) const { return false; }
+bool Tokenizer::has_chat_template() const { return false; }
+Result<std::string> Tokenizer::render_chat(const Json&, bool, const Json&) const {
+  return absent();
+}
+Status Tokenizer::to_gguf(Metadata&, std::uint32_t) const { return absent(); }
+const std::string& Tokenizer::json() const {
+  static const std::string none;
+  return none;
+}
+
+std::string TextStream::push(Token token) { return tokenizer_->token_bytes(token); }
+std::string TextStream::finish() { return {}; }
+
+}  // namespace nibble
