@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <string_view>
 
@@ -45,6 +46,13 @@ int run(int argc, char** argv) {
   for (const Command& command : commands()) {
     CLI::App* sub = app.add_subcommand(command.name);
     runs.emplace_back(sub, command.add(*sub));
+  }
+  const std::string_view first = argc > 1 ? argv[1] : "-";
+  if (!first.starts_with("-") && std::none_of(runs.begin(), runs.end(), [&](const auto& each) {
+        return each.first->get_name() == first;
+      })) {
+    fmt::print(stderr, "nibble: no subcommand '{}' (see: nibble --help)\n", first);
+    return kExitBadInput;
   }
   try {
     app.parse(argc, argv);

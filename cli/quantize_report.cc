@@ -94,6 +94,7 @@ void add_common_options(CLI::App& app, QuantizeCommand& command) {
   app.add_option("-o,--output", options.output, "the GGUF file to write");
   app.add_option("--override", options.overrides,
                  "REGEX=FORMAT: matrices whose name the pattern is found in; the first match wins")
+      ->allow_extra_args(false)
       ->take_all();
   app.add_option("--split", options.split_bytes, "start a new file before this many bytes")
       ->transform(CLI::AsSizeValue(true));

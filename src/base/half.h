@@ -15,15 +15,15 @@ inline std::uint16_t f32_to_bf16(float x) {
   return std::uint16_t((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
 
+/// Without branches, so that loops over it become vector code.
 inline float fp16_to_f32(std::uint16_t h) {
   const std::uint32_t sign = std::uint32_t(h & 0x8000) << 16;
-  const std::uint32_t rest = h & 0x7fff;
-  if (rest >= 0x7c00) return std::bit_cast<float>(sign | 0x7f800000 | (rest & 0x3ff) << 13);
-  if (rest < 0x400) {  // zero and subnormal: rest * 2^-24
-    const float value = float(rest) * 0x1p-24f;
-    return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(value));
-  }
-  return std::bit_cast<float>(sign | ((rest << 13) + (112u << 23)));
+  const std::uint32_t rest = std::uint32_t(h & 0x7fff) << 13;
+  // The exponent is 112 too small; the multiplication is exact, also for subnormal numbers.
+  const float value = std::bit_cast<float>(rest) * 0x1p112f;
+  const std::uint32_t finite = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t special = rest >= 0x0f800000 ? 0x7f800000 : 0;  // infinity and NaN
+  return std::bit_cast<float>(sign | finite | special);
 }
 
 inline std::uint16_t f32_to_fp16(float x) {

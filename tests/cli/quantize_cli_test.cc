@@ -86,7 +86,7 @@ TEST_F(QuantizeCli, HelpHasExamples) {
 
 TEST_F(QuantizeCli, Arguments) {
   refused("", {"subcommand"});
-  refused("frobnicate", {});
+  refused("frobnicate", {"frobnicate"});
   refused("quantize", {"SRC"});
   refused("quantize in.gguf -o out.gguf", {"--to"});
   refused("quantize in.gguf --to Q4_0", {"-o"});
