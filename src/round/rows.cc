@@ -38,6 +38,18 @@ std::vector<float> normalised(std::span<const float> importance, std::int64_t bl
   return out;
 }
 
+/// Index of the first value that is NaN or infinite; `count` if there is none.
+std::int64_t find_not_finite(const float* values, std::int64_t count) {
+  const auto bad = [&](std::int64_t i) {
+    return (std::bit_cast<std::uint32_t>(values[i]) & 0x7f800000) == 0x7f800000;
+  };
+  int any = 0;
+  for (std::int64_t i = 0; i < count; ++i) any |= bad(i);
+  std::int64_t i = any ? 0 : count;
+  while (i < count && !bad(i)) ++i;
+  return i;
+}
+
 /// What one strip of rows came to.
 struct StripReport {
   RoundReport sums;
@@ -92,11 +104,11 @@ class Strips {
     const std::int64_t columns = task_.columns;
     float* rows = space.rows.get();
     task_.load(begin, end, rows);
-    for (std::int64_t i = 0; i < (end - begin) * columns; ++i)
-      if ((std::bit_cast<std::uint32_t>(rows[i]) & 0x7f800000) == 0x7f800000) {
-        report.bad = begin * columns + i;
-        return report;
-      }
+    const std::int64_t count = (end - begin) * columns;
+    if (const std::int64_t bad = find_not_finite(rows, count); bad < count) {
+      report.bad = begin * columns + bad;
+      return report;
+    }
     const std::size_t row_bytes = format_.row_bytes(std::size_t(columns));
     std::byte* out = task_.out.data() + std::size_t(begin) * row_bytes;
     const std::size_t blocks = std::size_t(columns / format_.block());
@@ -107,9 +119,9 @@ class Strips {
     for (std::int64_t r = 0; r < end - begin; ++r) {
       format_.decode(out + std::size_t(r) * row_bytes, blocks, space.decoded.get());
       measure(rows + r * columns, space.decoded.get(), report.sums);
-      if (!std::isfinite(report.sums.squared_error)) {
-        report.bad = (begin + r) * columns;
-        for (const float* q = space.decoded.get(); std::isfinite(*q); ++q) ++report.bad;
+      if (quantized_) continue;  // scales are finite by construction
+      if (const std::int64_t bad = find_not_finite(space.decoded.get(), columns); bad < columns) {
+        report.bad = (begin + r) * columns + bad;
         return report;
       }
     }
@@ -140,24 +152,28 @@ class Strips {
     }
   }
 
-  /// Adds the squared errors of one row, in an order that depends on nothing but the columns.
+  /// Adds the squared errors of one row: in float32 over short runs of columns, each lane at most
+  /// 32 terms, and from there on in double. The order depends on nothing but the columns.
   void measure(const float* w, const float* q, RoundReport& sums) const {
-    constexpr int kSums = 8;
-    double plain[kSums] = {}, weighted[kSums] = {}, weight[kSums] = {};
-    const auto add = [&](std::int64_t j, int k) {
-      const double x = w[j], e = x - q[j];
-      plain[k] += e * e;
-      weighted[k] += importance_[std::size_t(j)] * (e * e);
-      weight[k] += x * x;
-    };
-    std::int64_t j = 0;
-    for (; j + kSums <= task_.columns; j += kSums)
-      for (int k = 0; k < kSums; ++k) add(j + k, k);
-    for (; j < task_.columns; ++j) add(j, 0);
-    for (int k = 0; k < kSums; ++k) {
-      sums.squared_error += plain[k];
-      sums.weighted_error += weighted[k];
-      sums.squared_weight += weight[k];
+    constexpr int kSums = 8, kRun = 32 * kSums;
+    for (std::int64_t begin = 0; begin < task_.columns; begin += kRun) {
+      const std::int64_t end = std::min(task_.columns, begin + kRun);
+      float plain[kSums] = {}, weighted[kSums] = {}, weight[kSums] = {};
+      const auto add = [&](std::int64_t j, int k) {
+        const float e = w[j] - q[j], square = e * e;
+        plain[k] += square;
+        weighted[k] += importance_[std::size_t(j)] * square;
+        weight[k] += w[j] * w[j];
+      };
+      std::int64_t j = begin;
+      for (; j + kSums <= end; j += kSums)
+        for (int k = 0; k < kSums; ++k) add(j + k, k);
+      for (; j < end; ++j) add(j, 0);
+      for (int k = 0; k < kSums; ++k) {
+        sums.squared_error += plain[k];
+        sums.weighted_error += weighted[k];
+        sums.squared_weight += weight[k];
+      }
     }
   }
 
