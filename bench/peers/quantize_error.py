@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""How far quantized GGUF files are from their source, by type: squared errors summed over the model, plain and weighted
+with an importance matrix. Needs the PyPI packages gguf and numpy.
+
+    quantize_error.py SOURCE.gguf [--imatrix I.gguf] OURS.gguf THEIRS.gguf
+
+Prints one line a type (of the tensors that have that type in both files) and one for the whole, with ours / theirs."""
+import argparse
+import collections
+
+import numpy
+from gguf import GGUFReader, dequantize
+
+
+def tensors(path):
+    return {t.name: t for t in GGUFReader(path).tensors}
+
+
+def importance(path):
+    """Mean square of the inputs of each tensor's columns, [columns] (experts averaged)."""
+    found = tensors(path) if path else {}
+    result = {}
+    for name in found:
+        if name.endswith(".in_sum2"):
+            base = name.removesuffix(".in_sum2")
+            count = numpy.maximum(numpy.asarray(found[base + ".counts"].data, numpy.float64).reshape(-1, 1), 1)
+            sums = numpy.asarray(found[name].data, numpy.float64).reshape(len(count), -1)
+            result[base] = (sums / count).mean(0)
+    return result
+
+
+def floats(tensor):
+    return dequantize(tensor.data, tensor.tensor_type).astype(numpy.float32).reshape(-1, int(tensor.shape[0]))
+
+
+def errors(source, tensor, weights):
+    difference = floats(tensor).reshape(source.shape).astype(numpy.float64) - source
+    by_column = (difference * difference).sum(0)
+    return numpy.array([by_column.sum(), by_column.sum() if weights is None else (by_column * weights).sum()])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source"), parser.add_argument("ours"), parser.add_argument("theirs")
+    parser.add_argument("--imatrix")
+    arguments = parser.parse_args()
+    weights = importance(arguments.imatrix)
+    source, ours, theirs = tensors(arguments.source), tensors(arguments.ours), tensors(arguments.theirs)
+    sums = collections.defaultdict(lambda: numpy.zeros((2, 2)))
+    for name, tensor in ours.items():
+        if theirs[name].tensor_type in (0, 1, 30):  # F32, F16, BF16
+            continue
+        exact = floats(source[name])
+        pair = numpy.array([errors(exact, t, weights.get(name)) for t in (tensor, theirs[name])])
+        same = tensor.tensor_type == theirs[name].tensor_type
+        sums[tensor.tensor_type.name if same else "differing"] += pair
+        sums["whole"] += pair
+    print(f"{'type':10} {'squared':>12} {'theirs':>12} {'ratio':>7} {'weighted':>12} {'theirs':>12} {'ratio':>7}")
+    for kind, ((a, wa), (b, wb)) in sums.items():
+        print(f"{kind:10} {a:12.5e} {b:12.5e} {a / b:7.4f} {wa:12.5e} {wb:12.5e} {wa / wb:7.4f}")
+
+
+if __name__ == "__main__":
+    main()
