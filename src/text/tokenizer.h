@@ -40,8 +40,8 @@ class Tokenizer {
   std::size_t vocab_size() const;
   Result<std::vector<Token>> encode(std::string_view text, const EncodeOptions& options = {}) const;
   Result<std::string> decode(std::span<const Token> tokens, bool skip_special = true) const;
-  /// The raw bytes of one token: possibly a part of a character.
-  std::string token_bytes(Token token) const;
+  /// The raw bytes of one token: possibly a part of a character. `first`: nothing precedes it.
+  std::string token_bytes(Token token, bool first = false) const;
 
   std::optional<Token> bos() const;
   std::optional<Token> eos() const;
@@ -69,13 +69,16 @@ class Tokenizer {
 /// Turns tokens into text as they come, holding back incomplete UTF-8 characters.
 class TextStream {
  public:
-  explicit TextStream(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+  /// `at_start`: no text precedes what is pushed (some tokenizers drop a leading space there).
+  explicit TextStream(const Tokenizer& tokenizer, bool at_start = false)
+      : tokenizer_(&tokenizer), first_(at_start) {}
   std::string push(Token token);
   std::string finish();  // what is left, with invalid bytes replaced
 
  private:
   const Tokenizer* tokenizer_;
   std::string pending_;
+  bool first_ = false;
 };
 
 }  // namespace nibble

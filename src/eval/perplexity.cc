@@ -1,0 +1,181 @@
+// Perplexity and divergence over a text, both models in lockstep: no file of logits is ever needed.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "arch/arch.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "eval/metrics.h"
+#include "graph/runtime.h"
+#include "nibble/evaluate.h"
+#include "text/tokenizer.h"
+
+namespace nibble {
+namespace {
+
+struct Loaded {
+  Model model;
+  std::unique_ptr<Runtime> runtime;
+  std::unique_ptr<Session> session;
+
+  static Result<Loaded> load(const std::string& path, const EvaluateOptions& options,
+                             Progress& progress) {
+    NIBBLE_TRY(Model model, Model::open(path));
+    const RuntimeOptions runtime_options{
+        .threads = options.threads, .precision = options.fast ? Precision::fast : Precision::exact};
+    NIBBLE_TRY_IN(path, auto runtime, Runtime::load(model, runtime_options, progress));
+    auto session = std::make_unique<Session>(*runtime, options.context);
+    return Loaded{std::move(model), std::move(runtime), std::move(session)};
+  }
+};
+
+/// The windows of a text: which tokens, and from which position on the next token is scored.
+struct Windows {
+  std::vector<Token> tokens;
+  std::uint64_t count = 0;
+  std::uint32_t context = 0;
+  std::uint32_t first = 0;   // position `first` is the first whose prediction counts
+  std::optional<Token> bos;  // put in place of each window's first token
+
+  std::vector<Token> window(std::uint64_t index) const {
+    const auto begin = tokens.begin() + std::ptrdiff_t(index * context);
+    std::vector<Token> out(begin, begin + context);
+    if (bos) out[0] = *bos;
+    return out;
+  }
+};
+
+Result<Windows> cut(const Tokenizer& tokenizer, const std::string& text,
+                    const EvaluateOptions& options) {
+  const bool plain = options.procedure == Procedure::plain;
+  Windows w;
+  w.context = options.context;
+  w.first = plain ? 0 : options.context / 2;
+  // llama-perplexity spells special tokens as text, and puts BOS over the first token of each
+  // window.
+  NIBBLE_TRY(w.tokens, tokenizer.encode(text, {.add_special = !plain, .parse_special = plain}));
+  if (!plain && tokenizer.adds_bos()) w.bos = tokenizer.bos();
+  w.count = w.tokens.size() / w.context;
+  if (w.count == 0)
+    return fail(ErrorCode::invalid,
+                "{}: {} tokens, fewer than one window of {}; give a longer text or a smaller --ctx",
+                options.text, w.tokens.size(), w.context);
+  if (options.chunks > 0) w.count = std::min(w.count, options.chunks);
+  return w;
+}
+
+/// Scores of every predicted token so far.
+struct Scores {
+  std::vector<double> nll, reference_nll, log_ratio, kld, same_top;
+};
+
+/// Tokens a step: enough to keep the products busy, few enough that two sets of logits stay below
+/// 256 MB.
+std::uint32_t step_tokens(std::uint32_t vocab) {
+  return std::clamp<std::uint32_t>((32u << 20) / std::max(1u, vocab), 8, 256);
+}
+
+/// Feeds window[begin, begin + n) to both models and scores what each predicts to follow.
+Status score_step(std::span<const Token> window, std::uint32_t begin, std::uint32_t n,
+                  Loaded& model, Loaded* reference, Scores& scores) {
+  const std::size_t vocab = model.model.config().vocab;
+  const auto tokens = window.subspan(begin, n);
+  NIBBLE_TRY(const auto logits, model.session->forward(tokens, Session::Logits::all));
+  std::span<const float> reference_logits;
+  if (reference) {
+    NIBBLE_TRY(reference_logits, reference->session->forward(tokens, Session::Logits::all));
+  }
+  std::vector<Comparison> results(n);
+  model.runtime->pool().run(n, 1, [&](std::int64_t i, std::int64_t) {
+    const std::size_t k = std::size_t(i);
+    const auto row = logits.subspan(k * vocab, vocab);
+    const Token next = window[begin + k + 1];
+    if (reference)
+      results[k] = compare_logits(row, reference_logits.subspan(k * vocab, vocab), next);
+    else
+      results[k].nll = negative_log_likelihood(row, next);
+  });
+  for (const Comparison& c : results) {
+    scores.nll.push_back(c.nll);
+    if (!reference) continue;
+    scores.reference_nll.push_back(c.reference_nll);
+    scores.log_ratio.push_back(c.nll - c.reference_nll);
+    scores.kld.push_back(c.kld);
+    scores.same_top.push_back(c.same_top ? 1 : 0);
+  }
+  return {};
+}
+
+Status score_window(std::span<const Token> window, std::uint32_t first, Loaded& model,
+                    Loaded* reference, Scores& scores) {
+  for (Loaded* loaded : {&model, reference}) {
+    if (!loaded) continue;
+    loaded->session->truncate(0);
+    if (first == 0) continue;
+    NIBBLE_TRY([[maybe_unused]] const auto none,
+               loaded->session->forward(window.first(first), Session::Logits::none));
+  }
+  const std::uint32_t last = std::uint32_t(window.size()) - 1,
+                      step = step_tokens(model.model.config().vocab);
+  for (std::uint32_t begin = first; begin < last; begin += step)
+    NIBBLE_DO(score_step(window, begin, std::min(step, last - begin), model, reference, scores));
+  return {};
+}
+
+Divergence divergence_of(Scores& scores) {
+  Divergence d;
+  d.reference_perplexity = std::exp(mean_of(scores.reference_nll).value);
+  d.perplexity_ratio = exp_of(mean_of(scores.log_ratio));
+  d.kld = mean_of(scores.kld);
+  d.same_top = mean_of(scores.same_top);
+  std::sort(scores.kld.begin(), scores.kld.end());
+  d.kld_median = quantile(scores.kld, 0.5);
+  d.kld_p99 = quantile(scores.kld, 0.99);
+  d.kld_max = scores.kld.back();
+  return d;
+}
+
+}  // namespace
+
+Result<Evaluation> evaluate(const EvaluateOptions& options, Progress& progress) {
+  const auto start = std::chrono::steady_clock::now();
+  if (options.context < 4)
+    return fail(ErrorCode::invalid, "a window of {} tokens is too short; use at least 4",
+                options.context);
+  NIBBLE_TRY(const std::string text, read_text(options.text));
+  NIBBLE_TRY(Loaded model, Loaded::load(options.model, options, progress));
+  NIBBLE_TRY_IN(options.model, const Tokenizer tokenizer, Tokenizer::open(model.model.source()));
+  NIBBLE_TRY(const Windows windows, cut(tokenizer, text, options));
+  std::optional<Loaded> reference;
+  if (!options.reference.empty()) {
+    NIBBLE_TRY(reference, Loaded::load(options.reference, options, progress));
+    if (reference->model.config().vocab != model.model.config().vocab)
+      return fail(ErrorCode::invalid,
+                  "{} has {} tokens in its vocabulary and {} has {}: they can't be compared",
+                  options.model, model.model.config().vocab, options.reference,
+                  reference->model.config().vocab);
+  }
+  Scores scores;
+  progress.begin("evaluating", windows.count, "windows");
+  for (std::uint64_t i = 0; i < windows.count; ++i) {
+    if (progress.cancelled())
+      return fail(ErrorCode::cancelled, "stopped after {} of {} windows", i, windows.count);
+    NIBBLE_DO(score_window(windows.window(i), windows.first, model,
+                           reference ? &*reference : nullptr, scores));
+    progress.update(i + 1);
+  }
+  progress.end();
+  Evaluation out;
+  out.windows = windows.count;
+  out.tokens = scores.nll.size();
+  out.perplexity = exp_of(mean_of(scores.nll));
+  if (reference) out.divergence = divergence_of(scores);
+  Sha256 hash;
+  hash.update(std::as_bytes(std::span(text)));
+  out.text_sha256 = hash.hex();
+  out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return out;
+}
+
+}  // namespace nibble
