@@ -61,7 +61,7 @@ Run add_bench(CLI::App& app) {
       "--json");
   return [options] {
     ConsoleProgress progress;
-    auto path = resolve_source(options->bench.model, progress);
+    auto path = resolve_source(options->bench.model, {}, progress);
     if (!path) return report(path.error());
     options->bench.model = *path;
     const auto result = benchmark(options->bench, progress);

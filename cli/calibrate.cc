@@ -54,7 +54,7 @@ Run add_calibrate(CLI::App& app) {
       "  nibble calibrate ./SmolLM2 -o smol.imatrix.gguf");
   return [options, json] {
     ConsoleProgress progress;
-    auto path = resolve_source(options->model, progress);
+    auto path = resolve_source(options->model, {}, progress);
     if (!path) return report(path.error());
     options->model = *path;
     const auto result = calibrate(*options, progress);

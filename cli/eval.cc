@@ -124,7 +124,7 @@ Result<void> run_task(const Options& options, OrderedJson& out, Progress& progre
 Result<void> resolve_models(EvaluateOptions& options, Progress& progress) {
   for (std::string* path : {&options.model, &options.reference}) {
     if (path->empty()) continue;
-    auto resolved = resolve_source(*path, progress);
+    auto resolved = resolve_source(*path, {}, progress);
     if (!resolved) return tl::unexpected<Error>(resolved.error());
     *path = *resolved;
   }

@@ -33,7 +33,7 @@ struct Chat {
   std::vector<Token> held = {};  // tokens in the cache
 
   static Result<Chat> load(const Options& options, Progress& progress) {
-    NIBBLE_TRY(const std::string path, resolve_source(options.model, progress));
+    NIBBLE_TRY(const std::string path, resolve_source(options.model, {}, progress));
     NIBBLE_TRY(Model model, Model::open(path));
     NIBBLE_TRY_IN(path, Tokenizer tokenizer, Tokenizer::open(model.source()));
     const auto precision = options.exact ? Precision::exact : Precision::fast;

@@ -41,7 +41,7 @@ std::string quoted(const std::string& bytes) {
 
 Result<int> run(Options& options) {
   ConsoleProgress progress;
-  NIBBLE_TRY(const std::string path, resolve_source(options.model, progress));
+  NIBBLE_TRY(const std::string path, resolve_source(options.model, {}, progress));
   NIBBLE_TRY(const auto source, open_source(path));
   NIBBLE_TRY_IN(path, const Tokenizer tokenizer, Tokenizer::open(*source));
   NIBBLE_TRY(const auto texts, texts_of(options));
