@@ -9,22 +9,24 @@ namespace {
 Json sentencepiece() {
   Json vocab = {{"<unk>", 0}, {"<s>", 1},   {"</s>", 2}, {"<0x0A>", 3}, {"he", 4}, {"ll", 5},
                 {"hell", 6},  {"hello", 7}, {"h", 8},    {"e", 9},      {"l", 10}, {"o", 11}};
-  return {{"added_tokens",
-           {{{"id", 0}, {"content", "<unk>"}, {"special", true}},
-            {{"id", 1}, {"content", "<s>"}, {"special", true}},
-            {{"id", 2}, {"content", "</s>"}, {"special", true}}}},
-          {"normalizer",
-           {{"type", "Sequence"},
-            {"normalizers",
-             {{{"type", "Prepend"}, {"prepend", "\u2581"}},
-              {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}}}}}},
-          {"pre_tokenizer", nullptr},
-          {"model",
-           {{"type", "BPE"},
-            {"unk_token", "<unk>"},
-            {"byte_fallback", true},
-            {"vocab", vocab},
-            {"merges", {"h e", "l l", "he ll", "hell o"}}}}};
+  const Json built = {
+      {"added_tokens",
+       {{{"id", 0}, {"content", "<unk>"}, {"special", true}},
+        {{"id", 1}, {"content", "<s>"}, {"special", true}},
+        {{"id", 2}, {"content", "</s>"}, {"special", true}}}},
+      {"normalizer",
+       {{"type", "Sequence"},
+        {"normalizers",
+         {{{"type", "Prepend"}, {"prepend", "\u2581"}},
+          {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", "\u2581"}}}}}},
+      {"pre_tokenizer", nullptr},
+      {"model",
+       {{"type", "BPE"},
+        {"unk_token", "<unk>"},
+        {"byte_fallback", true},
+        {"vocab", vocab},
+        {"merges", {"h e", "l l", "he ll", "hell o"}}}}};
+  return *parse_json(built.dump());  // ids as a file has them: unsigned
 }
 
 TEST(GgufVocab, SentencePieceSurvivesTheRoundTrip) {
