@@ -15,14 +15,22 @@ Run add_quantize(CLI::App& app) {
                  "in lower case (q4_k: every matrix)");
   app.add_option("--recipe", command->options.recipe,
                  "[transform+]rounding[:level]; default: importance with --calib, else nearest");
-  app.add_option("--calib", command->options.calibration,
-                 "an importance matrix (.gguf or .dat, from nibble calibrate or llama-imatrix)");
+  app.add_option(
+      "--calib", command->options.calibration,
+      "an importance matrix (.gguf or .dat, from nibble calibrate or llama-imatrix), or a "
+      "text or .jsonl of messages to run the model on first; with --recipe importance "
+      "and no --calib the model writes its own text");
+  app.add_option("--calib-chunks", command->options.calibration_chunks,
+                 "windows of 512 tokens of that text at most; 0: all of it (16 of its own)")
+      ->capture_default_str();
   app.footer(
       "Examples:\n"
       "  nibble quantize ./SmolLM2-135M -o small.gguf --to Q4_K_M\n"
       "  nibble quantize model-f16.gguf -o small.gguf --to IQ4_XS --calib imatrix.gguf\n"
       "  nibble quantize ./model -o small.gguf --to Q3_K_M --override 'ffn_down=q5_k' "
       "--override 'blk\\.0\\.=q6_k'\n"
+      "  nibble quantize ./model -o small.gguf --to IQ4_XS --calib train.txt --calib-chunks 64\n"
+      "  nibble quantize ./model -o small.gguf --to Q4_K_M --recipe importance\n"
       "  nibble quantize ./model --to Q4_K_M --dry-run");
   return [command] { return run_quantize(*command); };
 }

@@ -16,11 +16,14 @@ struct QuantizeOptions {
   std::string target;  // a level ("Q4_K_M"), a format for all matrices ("q4_k"), or "keep"
   std::string recipe;  // "[transform+]rounding[:target]"; empty: "importance" with calibration,
                        // else "nearest"
-  std::string calibration;             // an importance matrix; empty: none
-  std::vector<std::string> overrides;  // "REGEX=FORMAT", the first that matches a matrix decides
-  int threads = 0;                     // below 1: one a core
-  bool force = false;                  // replace an existing output
-  std::uint64_t split_bytes = 0;       // tensors a file at most, in bytes; 0: one file
+  /// An importance matrix, or a text (or .jsonl of messages) that the source model is run on first.
+  /// Empty: none; a recipe that needs importance then lets the model write its own text.
+  std::string calibration;
+  std::uint64_t calibration_chunks = 0;  // windows of 512 tokens of a text; 0: all of it
+  std::vector<std::string> overrides;    // "REGEX=FORMAT", the first that matches a matrix decides
+  int threads = 0;                       // below 1: one a core
+  bool force = false;                    // replace an existing output
+  std::uint64_t split_bytes = 0;         // tensors a file at most, in bytes; 0: one file
 };
 
 /// One tensor of a plan, and what became of it.

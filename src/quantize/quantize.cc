@@ -7,15 +7,13 @@
 #include <filesystem>
 #include <optional>
 
-#include "base/file.h"
-#include "base/hash.h"
 #include "base/threads.h"
-#include "container/imatrix.h"
 #include "container/writer.h"
 #include "nibble/version.h"
 #include "plan/plan.h"
 #include "plan/recipe.h"
 #include "quantize/file_hash.h"
+#include "quantize/importance.h"
 #include "quantize/input.h"
 #include "quantize/output.h"
 #include "quantize/verify.h"
@@ -37,7 +35,7 @@ struct Job {
   std::unique_ptr<Input> input;
   Recipe recipe;
   const Rounder* rounder = nullptr;
-  std::optional<Imatrix> importance;
+  std::optional<Importance> importance;
   Plan plan;
   Metadata metadata;  // of the output, with a placeholder for the hash of the source
   std::uint64_t bytes = 0;
@@ -69,16 +67,8 @@ Result<Recipe> recipe_of(const QuantizeOptions& options) {
   return recipe;
 }
 
-Result<Imatrix> load_importance(const std::string& path) {
-  if (!is_imatrix(path))
-    return fail(ErrorCode::invalid,
-                "{}: not an importance matrix; make one from this text with `nibble calibrate`",
-                path);
-  return read_imatrix(path);
-}
-
 /// Keys as llama.cpp's quantizer writes them, and the provenance of the file.
-Status add_provenance(const QuantizeOptions& options, Job& job) {
+void add_provenance(Job& job) {
   Metadata& metadata = job.metadata;
   metadata.set("general.quantization_version", std::uint32_t(2));
   metadata.set("general.file_type", job.plan.file_type);
@@ -90,20 +80,14 @@ Status add_provenance(const QuantizeOptions& options, Job& job) {
     metadata.set(kSourceHash, blank);
   else
     metadata.set(kSourceHash, std::vector<std::string>(files, blank));
-  if (!job.importance) return {};
-  std::string dataset;
-  for (const std::string& each : job.importance->datasets)
-    dataset += (dataset.empty() ? "" : ",") + each;
-  metadata.set("quantize.imatrix.file",
-               std::filesystem::path(options.calibration).filename().string());
-  if (!dataset.empty()) metadata.set("quantize.imatrix.dataset", dataset);
-  metadata.set("quantize.imatrix.entries_count", std::uint32_t(job.importance->entries.size()));
-  metadata.set("quantize.imatrix.chunks_count", std::uint32_t(job.importance->chunk_count));
-  NIBBLE_TRY(const MappedFile file, MappedFile::open(options.calibration));
-  Sha256 sha;
-  sha.update(file.bytes());
-  metadata.set("nibble.calibration.sha256", sha.hex());
-  return {};
+  if (!job.importance) return;
+  const Imatrix& imatrix = job.importance->imatrix;
+  metadata.set("quantize.imatrix.file", job.importance->name);
+  if (!imatrix.datasets.empty())
+    metadata.set("quantize.imatrix.dataset", fmt::format("{}", fmt::join(imatrix.datasets, ",")));
+  metadata.set("quantize.imatrix.entries_count", std::uint32_t(imatrix.entries.size()));
+  metadata.set("quantize.imatrix.chunks_count", std::uint32_t(imatrix.chunk_count));
+  metadata.set("nibble.calibration.sha256", job.importance->sha256);
 }
 
 std::vector<TensorInfo> planned_tensors(const Plan& plan) {
@@ -112,7 +96,8 @@ std::vector<TensorInfo> planned_tensors(const Plan& plan) {
   return tensors;
 }
 
-Result<Job> prepare(const QuantizeOptions& options) {
+/// `plan_only`: importance is not looked for, since only whether there is any matters to a plan.
+Result<Job> prepare(const QuantizeOptions& options, bool plan_only, Progress& progress) {
   Job job;
   NIBBLE_TRY(job.recipe, recipe_of(options));
   NIBBLE_TRY(job.rounder, rounder_of(job.recipe));
@@ -123,18 +108,13 @@ Result<Job> prepare(const QuantizeOptions& options) {
     overrides.push_back(std::move(each));
   }
   NIBBLE_TRY(job.input, Input::open(options.source));
-  if (!options.calibration.empty()) {
-    NIBBLE_TRY(job.importance, load_importance(options.calibration));
-  } else if (job.rounder->needs_stats()) {
-    return fail(ErrorCode::invalid,
-                "recipe '{}' needs the importance of columns: give --calib FILE (nibble calibrate "
-                "makes one)",
-                to_string(job.recipe));
+  const bool wanted = wants_importance(options, job.rounder->needs_stats());
+  if (wanted && !plan_only) {
+    NIBBLE_TRY(job.importance, find_importance(options, progress));
   }
-  NIBBLE_TRY(job.plan,
-             make_plan(job.input->plan_input(), target, overrides, job.importance.has_value()));
+  NIBBLE_TRY(job.plan, make_plan(job.input->plan_input(), target, overrides, wanted));
   NIBBLE_TRY(job.metadata, job.input->metadata());
-  NIBBLE_DO(add_provenance(options, job));
+  add_provenance(job);
   NIBBLE_TRY_IN(options.source, job.bytes,
                 gguf_bytes(job.metadata, planned_tensors(job.plan), {options.split_bytes}));
   return job;
@@ -202,7 +182,7 @@ class Maker {
   Result<std::span<const float>> importance(const TensorInfo& tensor, std::uint64_t& matrices) {
     matrices = 1;
     if (!job_.importance) return std::span<const float>{};
-    const ImatrixEntry* entry = job_.importance->find(tensor.name);
+    const ImatrixEntry* entry = job_.importance->imatrix.find(tensor.name);
     if (!entry) return std::span<const float>{};
     const std::uint64_t experts = tensor.shape.size() == 3 ? tensor.shape[0] : 1;
     if (entry->mean_square.size() == tensor.columns() * experts) {
@@ -258,7 +238,7 @@ void note_choices(const Job& job, Progress& progress) {
   for (const PlannedTensor& planned : job.plan.tensors) {
     const bool quantized = planned.tensor.format->block() > 1;
     lossy += planned.stored->block() > 1 && planned.stored != planned.tensor.format;
-    if (job.importance && quantized && !job.importance->find(planned.tensor.name)) {
+    if (job.importance && quantized && !job.importance->imatrix.find(planned.tensor.name)) {
       if (unknown++ == 0) example = planned.tensor.name;
     }
   }
@@ -312,14 +292,14 @@ std::uint64_t peak_memory() {
 }  // namespace
 
 Result<QuantizeReport> plan_quantize(const QuantizeOptions& options) {
-  NIBBLE_TRY(const Job job, prepare(options));
+  NIBBLE_TRY(const Job job, prepare(options, true, no_progress()));
   return report_of(job);
 }
 
 Result<QuantizeReport> quantize(const QuantizeOptions& options, Progress& progress) {
   const auto start = Clock::now();
   NIBBLE_DO(check_output(options));
-  NIBBLE_TRY(Job job, prepare(options));
+  NIBBLE_TRY(Job job, prepare(options, false, progress));
   note_choices(job, progress);
   QuantizeReport report = report_of(job);
   const std::vector<TensorInfo> tensors = planned_tensors(job.plan);
