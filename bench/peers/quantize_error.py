@@ -56,7 +56,8 @@ def main():
         sums[tensor.tensor_type.name if same else "differing"] += pair
         sums["whole"] += pair
     print(f"{'type':10} {'squared':>12} {'theirs':>12} {'ratio':>7} {'weighted':>12} {'theirs':>12} {'ratio':>7}")
-    for kind, ((a, wa), (b, wb)) in sums.items():
+    for kind in sorted(sums, key=lambda kind: (kind == "whole", kind)):
+        (a, wa), (b, wb) = sums[kind]
         print(f"{kind:10} {a:12.5e} {b:12.5e} {a / b:7.4f} {wa:12.5e} {wb:12.5e} {wa / wb:7.4f}")
 
 

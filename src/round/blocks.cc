@@ -72,8 +72,8 @@ class Search {
   }
 
  private:
-  static constexpr int kOffsetTries = 6;           // ranges, each with three positions
-  static constexpr int kPolish = kOffset ? 2 : 1;  // refits of the best candidate
+  static constexpr int kOffsetTries = 6;  // ranges, each with three positions
+  static constexpr int kSettle = 2;       // refits of a single scale, each rounded as stored
 
   Floats x(int j) const { return load(x_ + j * kStripRows); }
   Floats h(int j) const { return splat(h_[j]); }
@@ -86,6 +86,7 @@ class Search {
   Moments moments(int s) const {
     Moments m;
     m.low = m.high = x(s * kSub);
+#pragma GCC unroll 8
     for (int j = s * kSub; j < (s + 1) * kSub; ++j) {
       m.h += h(j), m.x += h(j) * x(j);
       m.low = min(m.low, x(j)), m.high = max(m.high, x(j));
@@ -96,6 +97,7 @@ class Search {
   Sums sums(int s, const Fit& fit) const {
     const Floats inv = inverse(fit.scale);
     Sums sum;
+#pragma GCC unroll 8
     for (int j = s * kSub; j < (s + 1) * kSub; ++j) {
       const Floats q = levels_.level(scaled(x(j), fit, inv));
       const Floats hq = h(j) * q;
@@ -109,6 +111,7 @@ class Search {
   Floats error(int s, const Fit& fit) const {
     const Floats inv = inverse(fit.scale);
     Floats sum{};
+#pragma GCC unroll 8
     for (int j = s * kSub; j < (s + 1) * kSub; ++j) {
       const Floats q = levels_.level(scaled(x(j), fit, inv));
       const Floats r = x(j) - (kOffset ? fit.scale * q + fit.offset : fit.scale * q);
@@ -119,6 +122,7 @@ class Search {
 
   void emit(int s, const Fit& fit, SearchResult* out, int lane) const {
     const Floats inv = inverse(fit.scale);
+#pragma GCC unroll 8
     for (int j = s * kSub; j < (s + 1) * kSub; ++j)
       store_narrow(out->codes[j] + lane, levels_.code(scaled(x(j), fit, inv)));
   }
@@ -152,7 +156,7 @@ class Search {
   /// The best scale (and offset) of a sub-block, not yet stored in anything. Candidates make the
   /// range span from somewhat fewer steps than there are levels (so that the codes fall otherwise)
   /// to more (so that the extremes are clipped).
-  Fit fit(int s, const Moments& m) const {
+  Best fit(int s, const Moments& m) const {
     Best best;
     const float low = spec_.levels[spec_.first_code], high = spec_.levels[spec_.level_count - 1];
     const float steps = float(spec_.level_count - 1);
@@ -178,17 +182,17 @@ class Search {
         consider(s, m, Fit{down * part, Floats{}}, best);
       }
     }
-    for (int i = 0; i < kPolish; ++i) consider(s, m, best.fit, best);
-    return best.fit;
+    if (kOffset) consider(s, m, best.fit, best);  // two parameters settle more slowly
+    return best;
   }
 
   static Fit stored(const Fit& fit) { return {round_fp16(fit.scale), round_fp16(fit.offset)}; }
 
   void single(Nested& block) const {
     const Moments m = moments(0);
-    Fit best = stored(fit(0, m));
+    Fit best = stored(fit(0, m).fit);
     Floats least = error(0, best);
-    for (int i = 0; i < kPolish; ++i) {
+    for (int i = 0; i < kSettle; ++i) {
       const Fit next = stored(refit(m, sums(0, best)).fit);
       const Floats e = error(0, next);
       best = select(e < least, next, best);
@@ -236,11 +240,12 @@ class Search {
     Floats scales[kMaxSubs]{}, mins[kMaxSubs]{}, weights[kMaxSubs]{}, columns[kMaxSubs]{};
     for (int s = 0; s < subs_; ++s) {
       m[s] = moments(s);
-      const Fit f = fit(s, m[s]);
-      const Sums sum = sums(s, f);
-      // How fast the error grows with the scale, if the offset follows.
-      weights[s] = kOffset ? max(sum.qq - sum.q * ratio(sum.q, m[s].h), 1e-3f * sum.qq) : sum.qq;
-      scales[s] = f.scale, mins[s] = -f.offset, columns[s] = m[s].h;
+      const Best best = fit(s, m[s]);
+      scales[s] = best.fit.scale, mins[s] = -best.fit.offset, columns[s] = m[s].h;
+      // How fast the error grows with the scale, if the offset follows: the gain is this times the
+      // square of the scale, and what an offset alone would gain.
+      const Floats gain = kOffset ? best.gain - m[s].x * m[s].x / m[s].h : best.gain;
+      weights[s] = max(ratio(gain, scales[s] * scales[s]), 1e-3f * columns[s]);
     }
     block.d = super(scales, weights, spec_.scale_min, spec_.scale_max);
     if (kOffset) block.dmin = super(mins, columns, 0, spec_.offset_max);

@@ -30,9 +30,17 @@ static inline void store(float* p, Floats x) { *(Floats*)p = x; }
 /// Keeps the low bits of each lane.
 template <class Integer>
 static inline void store_narrow(Integer* p, Ints x) {
+#if defined(__clang__)
   typedef Integer Narrow __attribute__((vector_size(kLanes * sizeof(Integer))));
   const Narrow narrow = __builtin_convertvector(x, Narrow);
-  __builtin_memcpy(p, &narrow, sizeof narrow);
+#else  // GCC 12 converts lane by lane; little-endian bytes are gathered in two instructions
+  typedef uint8_t Bytes __attribute__((vector_size(NIBBLE_VECTOR_BYTES)));
+  Bytes from{};
+  for (int i = 0; i < int(kLanes * sizeof(Integer)); ++i)
+    from[i] = uint8_t(i / int(sizeof(Integer)) * 4 + i % int(sizeof(Integer)));
+  const Bytes narrow = __builtin_shuffle((Bytes)x, from);
+#endif
+  __builtin_memcpy(p, &narrow, kLanes * sizeof(Integer));
 }
 
 static inline Floats select(Ints mask, Floats a, Floats b) { return mask ? a : b; }
