@@ -256,7 +256,8 @@ Status gguf_rope(const Metadata& metadata, const std::string& prefix, ModelConfi
 }
 
 // Runtimes take rope.scaling.attn_factor relative to the usual factor; yarn_attn_factor holds the
-// number of the checkpoint itself, as llama.cpp's converter writes it.
+// number of the checkpoint itself, as llama.cpp's converter writes it. Stock llama.cpp reads the
+// betas for few architectures and else assumes 32 and 1, which is what models have.
 void rope_to_gguf(const ModelConfig& config, const std::string& prefix, Metadata& metadata) {
   metadata.set(prefix + "rope.dimension_count", config.head_dim);
   metadata.set(prefix + "rope.freq_base", float(config.rope_theta));

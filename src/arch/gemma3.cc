@@ -15,7 +15,8 @@ constexpr std::string_view kVision[] = {"vision_tower.", "multi_modal_projector.
 constexpr std::uint32_t kPeriod = 6;
 
 /// What runtimes assume where a GGUF has no attention.scale: only the 27B model (62 layers) scales
-/// by the width of a head that hidden_size implies.
+/// by the width of a head that hidden_size implies. Stock llama.cpp does not read the key, so a
+/// model with another scale runs right only here; none is known.
 float usual_scale(const ModelConfig& c) {
   return 1 / std::sqrt(float(c.layers == 62 ? c.hidden / c.heads : c.head_dim));
 }
