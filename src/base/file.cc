@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -99,10 +100,20 @@ OutputFile::~OutputFile() {
 }
 
 Result<OutputFile> OutputFile::create(const std::string& path) {
+  const std::string part = path + ".part";
+  const int fd = ::open(part.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) return system_error(path, "cannot create");
+  // Locked, and still the file of that name: nobody else writes or renames it now.
+  struct stat mine, there;
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0 || ::fstat(fd, &mine) != 0 ||
+      ::stat(part.c_str(), &there) != 0 || mine.st_ino != there.st_ino) {
+    ::close(fd);
+    return fail(ErrorCode::io, "{}: another program is writing it; wait for that to end", path);
+  }
   OutputFile file;
   file.path_ = path;
-  file.fd_ = ::open(file.part_path().c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (file.fd_ < 0) return system_error(path, "cannot create");
+  file.fd_ = fd;
+  if (::ftruncate(fd, 0) != 0) return system_error(path, "cannot create");
   return file;
 }
 
@@ -124,16 +135,12 @@ Status OutputFile::write_at(std::uint64_t offset, std::span<const std::byte> byt
 }
 
 Status OutputFile::commit() {
-  const bool flushed = ::fsync(fd_) == 0;
-  const int flush_errno = errno;
-  const bool closed = ::close(fd_) == 0;
+  const bool renamed = ::fsync(fd_) == 0 && std::rename(part_path().c_str(), path_.c_str()) == 0;
+  const auto error = system_error(path_, "cannot finish writing");
+  if (!renamed) ::unlink(part_path().c_str());
+  ::close(fd_);  // only now may others use the temporary name
   fd_ = -1;
-  if (!flushed) errno = flush_errno;
-  if (!flushed || !closed || std::rename(part_path().c_str(), path_.c_str()) != 0) {
-    const auto error = system_error(path_, "cannot finish writing");
-    ::unlink(part_path().c_str());
-    return error;
-  }
+  if (!renamed) return error;
   return {};
 }
 

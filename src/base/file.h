@@ -42,6 +42,7 @@ class OutputFile {
   OutputFile& operator=(OutputFile&& other) noexcept;
   ~OutputFile();
 
+  /// An error while another process (or another OutputFile) writes the same path.
   static Result<OutputFile> create(const std::string& path);
   /// Sets aside the space for a file of `bytes`, so that a full disk is found before the work.
   /// Where the file system cannot, nothing happens.

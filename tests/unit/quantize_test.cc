@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "container/imatrix.h"
 #include "nibble/version.h"
@@ -182,6 +183,18 @@ TEST(Quantize, ExistingOutputIsLeftAlone) {
   EXPECT_EQ(read_file(dir / "out.gguf"), "precious");
   wanted.output = dir.path();
   EXPECT_THAT(error_of(wanted), HasSubstr("directory"));
+}
+
+TEST(Quantize, OneWriterAtATime) {
+  const TempDir dir;
+  write_model(dir / "in.gguf", random_model());
+  {
+    const auto other = OutputFile::create(dir / "out.gguf");
+    ASSERT_TRUE(other);
+    EXPECT_THAT(error_of(options(dir, "Q4_0")), HasSubstr("another program"));
+    EXPECT_TRUE(std::filesystem::exists(other->part_path()));
+  }
+  run(options(dir, "Q4_0"));
 }
 
 TEST(Quantize, InPlace) {
