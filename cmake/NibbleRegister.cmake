@@ -54,7 +54,9 @@ function(nibble_isa_source file)
     target_include_directories(${object} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
     target_link_libraries(${object} PRIVATE nibble_flags)
     target_compile_definitions(${object} PRIVATE NIBBLE_ISA=${isa} NIBBLE_ISA_${isa}=1)
-    target_compile_options(${object} PRIVATE -O3 -fno-exceptions -fno-rtti -Wno-psabi ${NIBBLE_FLAGS_${isa}})
+    # Reassociated integer sums need more registers than there are.
+    target_compile_options(${object} PRIVATE -O3 -fno-exceptions -fno-rtti -Wno-psabi
+      $<$<CXX_COMPILER_ID:GNU>:-fno-tree-reassoc> ${NIBBLE_FLAGS_${isa}})
     target_sources(nibble PRIVATE $<TARGET_OBJECTS:${object}>)
     set_property(GLOBAL APPEND PROPERTY NIBBLE_ISA_OBJECTS ${object})
   endforeach()

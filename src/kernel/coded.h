@@ -64,8 +64,13 @@ NIBBLE_INLINE void coded_tile(const PackedView* w, const Reader& reader, const u
     for (int g = 0; g < kSub / 8; ++g, weights += Reader::kBytes) {
       Codes c0, c1;
       reader.read(weights, c0, c1);
+#pragma GCC unroll 4
+      for (int step = 0; step < Dot::kSteps; ++step) {
+        const auto& operand = Dot::operand(step, c0, c1);
+        const auto* at = x + s * kSub + g * 8 + step * (8 / Dot::kSteps);
 #pragma GCC unroll 16
-      for (int t = 0; t < T; ++t) dot[t].add(c0, c1, x + t * columns + s * kSub + g * 8);
+        for (int t = 0; t < T; ++t) dot[t].add(operand, at + t * columns);
+      }
     }
     const F d = load(scale + s * kPanelRows);
 #pragma GCC unroll 16

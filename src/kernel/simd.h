@@ -9,8 +9,9 @@
 //   Codes    16 rows x 4 columns of bytes: load_codes, low_half, high_half, lookup
 //   DotSmall, DotMedium, DotWide
 //            sums of products of unsigned codes (up to 15, 63, 255) with 8-bit inputs, exact:
-//            Input (what an input becomes), inputs(), add(8 columns), total()
-//            kShift (what was taken from each code: total() lacks kShift * sum of inputs)
+//            8 columns are taken in kSteps steps, operand() being what a step takes of the codes
+//            and inputs() what it takes of the inputs; total() lacks kShift * sum of inputs;
+//            kTokens sums fit the registers
 //   kTile    tokens that a tile of f32 sums holds in registers
 #pragma once
 

@@ -115,21 +115,27 @@ NIBBLE_INLINE __m256i splat4(const void* p) {
   return _mm256_set1_epi32(x);
 }
 
+/// Makes the compiler finish a sum here: left to itself, GCC puts additions off until it has more
+/// products in flight than registers.
+NIBBLE_INLINE void finish(__m256i& x) { asm("" : "+x"(x)); }
+
 /// Codes up to 15: eight pairs of products, at most 8 * 2 * 15 * 127 = 30480, fit 16 bits, so a
 /// sub-block of 32 columns is widened only once.
 struct DotSmall {
   using Input = int8_t;
-  static constexpr int kShift = 0;
+  static constexpr int kShift = 0, kSteps = 2, kTokens = 6;
   static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
+  NIBBLE_METHOD static Codes operand(int step, const Codes& c0, const Codes& c1) {
+    return step == 0 ? c0 : c1;
+  }
   __m256i a, b;
   NIBBLE_METHOD void clear() { a = b = _mm256_setzero_si256(); }
-  NIBBLE_METHOD void add(const Codes& c0, const Codes& c1, const Input* x) {
-    const __m256i x0 = splat4(x);
-    a = _mm256_add_epi16(a, _mm256_maddubs_epi16(c0.a, x0));
-    b = _mm256_add_epi16(b, _mm256_maddubs_epi16(c0.b, x0));
-    const __m256i x1 = splat4(x + 4);
-    a = _mm256_add_epi16(a, _mm256_maddubs_epi16(c1.a, x1));
-    b = _mm256_add_epi16(b, _mm256_maddubs_epi16(c1.b, x1));
+  NIBBLE_METHOD void add(const Codes& c, const Input* x) {
+    const __m256i x4 = splat4(x);
+    a = _mm256_add_epi16(a, _mm256_maddubs_epi16(c.a, x4));
+    finish(a);
+    b = _mm256_add_epi16(b, _mm256_maddubs_epi16(c.b, x4));
+    finish(b);
   }
   NIBBLE_METHOD I total() const {
     const __m256i one = _mm256_set1_epi16(1);
@@ -140,18 +146,24 @@ struct DotSmall {
 /// Codes up to 63: two pairs, at most 2 * 2 * 63 * 127 = 32004, fit 16 bits.
 struct DotMedium {
   using Input = int8_t;
-  static constexpr int kShift = 0;
+  static constexpr int kShift = 0, kSteps = 1, kTokens = 4;
   static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
+  struct Pair {
+    Codes c0, c1;
+  };
+  NIBBLE_METHOD static Pair operand(int, const Codes& c0, const Codes& c1) { return {c0, c1}; }
   __m256i a, b;
   NIBBLE_METHOD void clear() { a = b = _mm256_setzero_si256(); }
-  NIBBLE_METHOD void add(const Codes& c0, const Codes& c1, const Input* x) {
-    const __m256i x0 = splat4(x), x1 = splat4(x + 4), one = _mm256_set1_epi16(1);
-    const __m256i pa =
-        _mm256_add_epi16(_mm256_maddubs_epi16(c0.a, x0), _mm256_maddubs_epi16(c1.a, x1));
-    const __m256i pb =
-        _mm256_add_epi16(_mm256_maddubs_epi16(c0.b, x0), _mm256_maddubs_epi16(c1.b, x1));
-    a = _mm256_add_epi32(a, _mm256_madd_epi16(pa, one));
-    b = _mm256_add_epi32(b, _mm256_madd_epi16(pb, one));
+  NIBBLE_METHOD void add(const Pair& p, const Input* x) {
+    const __m256i x0 = splat4(x), x1 = splat4(x + 4);
+    add2(a, p.c0.a, x0, p.c1.a, x1);
+    add2(b, p.c0.b, x0, p.c1.b, x1);
+  }
+  NIBBLE_METHOD static void add2(__m256i& sum, __m256i c0, __m256i x0, __m256i c1, __m256i x1) {
+    const __m256i pairs =
+        _mm256_add_epi16(_mm256_maddubs_epi16(c0, x0), _mm256_maddubs_epi16(c1, x1));
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    finish(sum);
   }
   NIBBLE_METHOD I total() const { return {a, b}; }
 };
@@ -160,7 +172,7 @@ struct DotMedium {
 /// bits; inputs are widened beforehand, in the order x0 x2 x1 x3 that this needs.
 struct DotWide {
   using Input = int16_t;
-  static constexpr int kShift = 0;
+  static constexpr int kShift = 0, kSteps = 4, kTokens = 6;
   static const Input* inputs(const int8_t* codes, int64_t n, void* scratch) {
     auto* out = static_cast<int16_t*>(scratch);
     for (int64_t i = 0; i < n; i += 32) {
@@ -173,18 +185,20 @@ struct DotWide {
     }
     return out;
   }
+  NIBBLE_METHOD static Codes operand(int step, const Codes& c0, const Codes& c1) {
+    const Codes& c = step < 2 ? c0 : c1;
+    if (step % 2 == 1) return {_mm256_srli_epi16(c.a, 8), _mm256_srli_epi16(c.b, 8)};
+    const __m256i even = _mm256_set1_epi16(255);
+    return {_mm256_and_si256(c.a, even), _mm256_and_si256(c.b, even)};
+  }
   __m256i a, b;
   NIBBLE_METHOD void clear() { a = b = _mm256_setzero_si256(); }
-  NIBBLE_METHOD void add(const Codes& c0, const Codes& c1, const Input* x) {
-    add4(c0, x);
-    add4(c1, x + 4);
-  }
-  NIBBLE_METHOD void add4(const Codes& c, const Input* x) {
-    const __m256i even = _mm256_set1_epi16(255), x02 = splat4(x), x13 = splat4(x + 2);
-    a = _mm256_add_epi32(a, _mm256_madd_epi16(_mm256_and_si256(c.a, even), x02));
-    b = _mm256_add_epi32(b, _mm256_madd_epi16(_mm256_and_si256(c.b, even), x02));
-    a = _mm256_add_epi32(a, _mm256_madd_epi16(_mm256_srli_epi16(c.a, 8), x13));
-    b = _mm256_add_epi32(b, _mm256_madd_epi16(_mm256_srli_epi16(c.b, 8), x13));
+  NIBBLE_METHOD void add(const Codes& c, const Input* x) {
+    const __m256i x2 = splat4(x);
+    a = _mm256_add_epi32(a, _mm256_madd_epi16(c.a, x2));
+    finish(a);
+    b = _mm256_add_epi32(b, _mm256_madd_epi16(c.b, x2));
+    finish(b);
   }
   NIBBLE_METHOD I total() const { return {a, b}; }
 };

@@ -74,16 +74,17 @@ NIBBLE_INLINE I column(const Codes& c, int j) {
 /// Unsigned times signed bytes, four at a time, summed in 32 bits.
 struct DotWide {
   using Input = int8_t;
-  static constexpr int kShift = 0;
+  static constexpr int kShift = 0, kSteps = 2, kTokens = 12;
   static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
+  NIBBLE_METHOD static Codes operand(int step, const Codes& c0, const Codes& c1) {
+    return step == 0 ? c0 : c1;
+  }
   __m512i sum;
   NIBBLE_METHOD void clear() { sum = _mm512_setzero_si512(); }
-  NIBBLE_METHOD void add(const Codes& c0, const Codes& c1, const Input* x) {
-    int32_t x0, x1;
-    memcpy(&x0, x, 4);
-    memcpy(&x1, x + 4, 4);
-    sum = _mm512_dpbusd_epi32(sum, c0.v, _mm512_set1_epi32(x0));
-    sum = _mm512_dpbusd_epi32(sum, c1.v, _mm512_set1_epi32(x1));
+  NIBBLE_METHOD void add(const Codes& c, const Input* x) {
+    int32_t x4;
+    memcpy(&x4, x, 4);
+    sum = _mm512_dpbusd_epi32(sum, c.v, _mm512_set1_epi32(x4));
   }
   NIBBLE_METHOD I total() const { return sum; }
 };

@@ -105,21 +105,21 @@ NIBBLE_INLINE I column(const Codes& c, int j) {
 template <int Shift>
 struct Dot {
   using Input = int8_t;
-  static constexpr int kShift = Shift;
+  static constexpr int kShift = Shift, kSteps = 2, kTokens = 4;
   static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
+  NIBBLE_METHOD static Codes operand(int step, const Codes& c0, const Codes& c1) {
+    const Codes& c = step == 0 ? c0 : c1;
+    return NIBBLE_EACH(Codes, Shift == 0 ? c.v[i] : veorq_u8(c.v[i], vdupq_n_u8(Shift)));
+  }
   int32x4_t v[4];
   NIBBLE_METHOD void clear() {
     for (int i = 0; i < 4; ++i) v[i] = vdupq_n_s32(0);
   }
-  NIBBLE_METHOD static int8x16_t level(uint8x16_t code) {
-    return vreinterpretq_s8_u8(Shift == 0 ? code : veorq_u8(code, vdupq_n_u8(Shift)));
-  }
-  NIBBLE_METHOD void add(const Codes& c0, const Codes& c1, const Input* x) {
-    const int8x8_t both = vld1_s8(x);
-    for (int i = 0; i < 4; ++i) {
-      v[i] = vdotq_lane_s32(v[i], level(c0.v[i]), both, 0);
-      v[i] = vdotq_lane_s32(v[i], level(c1.v[i]), both, 1);
-    }
+  NIBBLE_METHOD void add(const Codes& c, const Input* x) {
+    int32_t x4;
+    memcpy(&x4, x, 4);
+    const int8x16_t all = vreinterpretq_s8_s32(vdupq_n_s32(x4));
+    for (int i = 0; i < 4; ++i) v[i] = vdotq_s32(v[i], vreinterpretq_s8_u8(c.v[i]), all);
   }
   NIBBLE_METHOD I total() const { return {{v[0], v[1], v[2], v[3]}}; }
 };

@@ -117,16 +117,17 @@ NIBBLE_INLINE I column(const Codes& c, int j) {
 
 struct DotWide {
   using Input = int8_t;
-  static constexpr int kShift = 0;
+  static constexpr int kShift = 0, kSteps = 2, kTokens = 4;
   static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
+  NIBBLE_METHOD static const Codes& operand(int step, const Codes& c0, const Codes& c1) {
+    return step == 0 ? c0 : c1;
+  }
   I sum;
   NIBBLE_METHOD void clear() { sum = I{}; }
-  NIBBLE_METHOD void add(const Codes& c0, const Codes& c1, const Input* x) {
-    for (int i = 0; i < 16; ++i) {
-      int32_t s = 0;
-      for (int j = 0; j < 4; ++j) s += c0.at[4 * i + j] * x[j] + c1.at[4 * i + j] * x[4 + j];
-      sum[i] += s;
-    }
+  NIBBLE_METHOD void add(const Codes& c, const Input* x) {
+    for (int i = 0; i < 16; ++i)
+      sum[i] += c.at[4 * i] * x[0] + c.at[4 * i + 1] * x[1] + c.at[4 * i + 2] * x[2] +
+                c.at[4 * i + 3] * x[3];
   }
   NIBBLE_METHOD I total() const { return sum; }
 };

@@ -57,10 +57,10 @@ template <int N>
 struct Count {
   static constexpr int n = N;
 };
-template <class Fn>
+template <int Widest = kTile, class Fn>
 NIBBLE_INLINE void for_tiles(int64_t tokens, const Fn& f) {
   int64_t t = 0;
-  for (; t + kTile <= tokens; t += kTile) f(t, Count<kTile>());
+  for (; t + Widest <= tokens; t += Widest) f(t, Count<Widest>());
   for (; t + 4 <= tokens; t += 4) f(t, Count<4>());
   if (t + 2 <= tokens) f(t, Count<2>()), t += 2;
   if (t < tokens) f(t, Count<1>());

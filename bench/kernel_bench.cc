@@ -1,0 +1,160 @@
+// Speed of the products, one thread: bytes of weights a second for one token (GB/s, to hold against
+// the Stream lines) and operations a second for 48 tokens (2 a weight and token), per format and
+// instruction set; and of attention and the other operations.
+//   kernel_bench --benchmark_filter=Many/q4_0/avx2
+#include <benchmark/benchmark.h>
+
+#include <cmath>
+#include <vector>
+
+#include "base/cpu.h"
+#include "base/half.h"
+#include "kernel/matrix.h"
+#include "kernel/ops.h"
+
+namespace nibble {
+namespace {
+
+constexpr std::int64_t kColumns = 2048;
+
+float noise(std::uint32_t& state) {
+  state = state * 1664525u + 1013904223u;
+  return float(state >> 8) * 0x1p-23f - 1;
+}
+
+Matrix random_matrix(const Format& format, std::int64_t rows, const char* isa) {
+  std::uint32_t state = 1;
+  std::vector<std::byte> bytes(std::size_t(rows) * format.row_bytes(kColumns));
+  std::vector<Code> codes(std::size_t(format.block()));
+  Grid grid;
+  grid.d = grid.dmin = 0.0078125f;
+  grid.sub_scale.fill(3), grid.sub_min.fill(5);
+  format.make_effective(grid);
+  // A few different blocks are enough: speed does not depend on the values.
+  for (std::size_t b = 0; b < bytes.size(); b += format.spec().bytes) {
+    if (b < 64 * format.spec().bytes)
+      for (Code& code : codes) {
+        const float x = noise(state);
+        code = format.round(grid, 0, &x);
+      }
+    format.pack(grid, codes.data(), bytes.data() + b);
+  }
+  ThreadPool pool(1);
+  return Matrix::pack(format, rows, kColumns, bytes, pool, isa).value();
+}
+
+void product(benchmark::State& bench, const Format* format, const Kernel* kernel,
+             std::int64_t tokens, Precision precision) {
+  if (!cpu_supports(kernel->isa)) return bench.SkipWithError("not supported by this processor");
+  // One token: weights larger than the caches. Many: a layer.
+  const std::int64_t rows = tokens == 1 ? 32768 : 1024;
+  const Matrix matrix = random_matrix(*format, rows, kernel->isa);
+  std::vector<float> x(std::size_t(tokens * kColumns)), out(std::size_t(tokens * rows));
+  std::uint32_t state = 1;
+  for (float& value : x) value = noise(state);
+  ThreadPool pool(1);
+  Input input(x.data(), tokens, kColumns, precision);
+  for (auto _ : bench) {
+    input.multiply(matrix, nullptr, out.data(), rows, pool);
+    benchmark::DoNotOptimize(out.data());
+  }
+  const double runs = double(bench.iterations());
+  bench.counters["GB/s"] =
+      benchmark::Counter(double(matrix.bytes()) * runs * 1e-9, benchmark::Counter::kIsRate);
+  bench.counters["GOP/s"] = benchmark::Counter(
+      2e-9 * double(rows) * double(kColumns) * double(tokens) * runs, benchmark::Counter::kIsRate);
+}
+
+/// What the memory gives: a sum over more than the caches hold.
+void stream(benchmark::State& bench) {
+  std::vector<std::uint64_t> data(std::size_t{128} << 17, 1);
+  for (auto _ : bench) {
+    std::uint64_t sum[8] = {};
+    for (std::size_t i = 0; i < data.size(); i += 8)
+      for (std::size_t k = 0; k < 8; ++k) sum[k] += data[i + k];
+    for (auto& s : sum) benchmark::DoNotOptimize(s);
+  }
+  bench.counters["GB/s"] = benchmark::Counter(
+      double(data.size() * 8) * double(bench.iterations()) * 1e-9, benchmark::Counter::kIsRate);
+}
+
+void attention(benchmark::State& bench, std::int64_t tokens) {
+  constexpr int kGroup = 3, kDim = 64;
+  constexpr std::int64_t kPosition = 512;
+  std::uint32_t state = 1;
+  std::vector<float> q(std::size_t(tokens * kGroup * kDim)), out(q.size());
+  std::vector<std::uint16_t> keys((kPosition + 16) * kDim), values(keys.size());
+  for (float& x : q) x = noise(state);
+  for (auto& x : keys) x = f32_to_fp16(noise(state));
+  for (auto& x : values) x = f32_to_fp16(noise(state));
+  std::vector<float> scratch(std::size_t(attend_scratch(tokens, kGroup, kDim, kPosition - tokens)));
+  const AttendArgs args{.q = q.data(),
+                        .out = out.data(),
+                        .q_stride = kGroup * kDim,
+                        .out_stride = kGroup * kDim,
+                        .keys = keys.data(),
+                        .values = values.data(),
+                        .key_stride = 16 * kDim,
+                        .value_stride = kDim,
+                        .position = kPosition - tokens,
+                        .tokens = tokens,
+                        .window = 0,
+                        .group = kGroup,
+                        .head_dim = kDim,
+                        .scale = 0.125f,
+                        .cap = 0,
+                        .scratch = scratch.data()};
+  for (auto _ : bench) {
+    ops().attend(&args);
+    benchmark::DoNotOptimize(out.data());
+  }
+  bench.counters["GOP/s"] = benchmark::Counter(
+      4e-9 * double(tokens * kGroup * kDim * kPosition) * double(bench.iterations()),
+      benchmark::Counter::kIsRate);
+}
+
+void quantize(benchmark::State& bench) {
+  std::vector<float> x(8192);
+  std::uint32_t state = 1;
+  for (float& value : x) value = noise(state);
+  std::vector<std::int8_t> codes(x.size());
+  std::vector<float> scales(x.size() / 32);
+  std::vector<std::int32_t> sums(x.size() / 16);
+  for (auto _ : bench) {
+    ops().quantize_input(x.data(), std::int64_t(x.size()), codes.data(), scales.data(),
+                         sums.data());
+    benchmark::DoNotOptimize(codes.data());
+  }
+  bench.counters["Gvalues/s"] = benchmark::Counter(
+      double(x.size()) * double(bench.iterations()) * 1e-9, benchmark::Counter::kIsRate);
+}
+
+void register_products() {
+  for (const Format* format : format_registry())
+    for (const Kernel* kernel : kernel_registry()) {
+      if (kernel->packing != Packing::f32) continue;  // one line an instruction set
+      const std::string name = std::string(format->id()) + "/" + kernel->isa;
+      benchmark::RegisterBenchmark(("One/" + name).c_str(), product, format, kernel, 1,
+                                   Precision::fast);
+      benchmark::RegisterBenchmark(("Many/" + name).c_str(), product, format, kernel, 48,
+                                   Precision::fast);
+      if (format->layout().scales != Layout::Scales::none)
+        benchmark::RegisterBenchmark(("Exact/" + name).c_str(), product, format, kernel, 48,
+                                     Precision::exact);
+    }
+}
+
+}  // namespace
+}  // namespace nibble
+
+int main(int argc, char** argv) {
+  benchmark::RegisterBenchmark("Stream", nibble::stream);
+  nibble::register_products();
+  benchmark::RegisterBenchmark("Attend/1", nibble::attention, 1);
+  benchmark::RegisterBenchmark("Attend/16", nibble::attention, 16);
+  benchmark::RegisterBenchmark("QuantizeInput", nibble::quantize);
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
