@@ -121,7 +121,7 @@ void quantize(benchmark::State& bench) {
   std::vector<float> scales(x.size() / 32);
   std::vector<std::int32_t> sums(x.size() / 16);
   for (auto _ : bench) {
-    ops().quantize_input(x.data(), std::int64_t(x.size()), codes.data(), scales.data(),
+    ops().quantize_input(x.data(), std::int64_t(x.size()), 32, codes.data(), scales.data(),
                          sums.data());
     benchmark::DoNotOptimize(codes.data());
   }

@@ -249,28 +249,33 @@ Input::Input(const float* values, std::int64_t tokens, std::int64_t columns, Pre
             .code_sums = nullptr},
       precision_(precision) {}
 
-void Input::quantize(ThreadPool& pool) {
+const InputView& Input::rounded(int block, ThreadPool& pool) {
+  for (const Rounded& done : rounded_)
+    if (done.block == block) return done.view;
   const std::size_t values = std::size_t(view_.tokens * view_.columns);
   const std::size_t scales = align(values), sums = scales + align(values / 32 * sizeof(float));
-  storage_ = std::make_unique<std::byte[]>(sums + values / 16 * sizeof(std::int32_t));
-  auto* codes = reinterpret_cast<std::int8_t*>(storage_.get());
-  auto* x_scale = reinterpret_cast<float*>(storage_.get() + scales);
-  auto* x_sum = reinterpret_cast<std::int32_t*>(storage_.get() + sums);
+  auto storage = std::make_unique<std::byte[]>(sums + values / 16 * sizeof(std::int32_t));
+  auto* codes = reinterpret_cast<std::int8_t*>(storage.get());
+  auto* x_scale = reinterpret_cast<float*>(storage.get() + scales);
+  auto* x_sum = reinterpret_cast<std::int32_t*>(storage.get() + sums);
   pool.run(view_.tokens, 8, [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t at = begin * view_.columns;
-    ops().quantize_input(view_.values + at, (end - begin) * view_.columns, codes + at,
+    ops().quantize_input(view_.values + at, (end - begin) * view_.columns, block, codes + at,
                          x_scale + at / 32, x_sum + at / 16);
   });
-  view_.codes = codes, view_.scales = x_scale, view_.code_sums = x_sum;
+  InputView view = view_;
+  view.codes = codes, view.scales = x_scale, view.code_sums = x_sum;
+  rounded_.push_back({block, view, std::move(storage)});
+  return rounded_.back().view;
 }
 
 void Input::multiply(const Matrix& w, const float* bias, float* out, std::int64_t out_stride,
                      ThreadPool& pool) {
   NIBBLE_CHECK(w.columns() == view_.columns);
   const bool coded = w.view().d != nullptr && precision_ == Precision::fast;
-  if (coded && !view_.codes) quantize(pool);
-  InputView input = view_;
-  if (!coded) input.codes = nullptr;
+  // Blocks of inputs as wide as those of the weights: what llama.cpp does, so that both round
+  // alike.
+  const InputView input = coded ? rounded(w.view().block, pool) : view_;
 
   // Tokens in blocks whose inputs stay in a second cache while panels stream by; panels in groups
   // small enough to keep all threads busy to the end.

@@ -61,11 +61,17 @@ class Input {
                 ThreadPool& pool);
 
  private:
-  void quantize(ThreadPool& pool);
+  /// The values rounded to 8 bits in blocks of `block`.
+  struct Rounded {
+    int block;
+    InputView view;
+    std::unique_ptr<std::byte[]> storage;
+  };
+  const InputView& rounded(int block, ThreadPool& pool);
 
   InputView view_;
   Precision precision_;
-  std::unique_ptr<std::byte[]> storage_;
+  std::vector<Rounded> rounded_;  // by block, made once each
 };
 
 /// All kernels, every packing on every instruction set this build has.

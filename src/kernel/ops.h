@@ -56,9 +56,10 @@ struct Ops {
   CacheOps cache_fp16, cache_f32;
   void (*f32_to_fp16)(const float* in, uint16_t* out, int64_t n);
   void (*fp16_to_f32)(const uint16_t* in, float* out, int64_t n);
-  /// Rounds to 8 bits, n a multiple of 32: per 32 values a scale (max |x| / 127; NaN if any value
-  /// is not finite), per 16 values the sum of the codes.
-  void (*quantize_input)(const float* x, int64_t n, int8_t* codes, float* scales,
+  /// Rounds to 8 bits, n a multiple of 32, in blocks of `block` values (a multiple of 32) that
+  /// share a scale (max |x| / 127, as fp16 holds it for blocks of 32; NaN if any value is not
+  /// finite). Scales are written for every 32 values, sums of the codes for every 16.
+  void (*quantize_input)(const float* x, int64_t n, int64_t block, int8_t* codes, float* scales,
                          int32_t* code_sums);
 };
 

@@ -158,20 +158,39 @@ void store_position(const float* key, const float* value, int head_dim, void* ke
   }
 }
 
-void quantize_input(const float* x, int64_t n, int8_t* codes, float* scales, int32_t* code_sums) {
-  for (int64_t i = 0; i < n; i += 32) {
-    const F lo = load(x + i), hi = load(x + i + 16);
-    const float peak = hmax(max(max(lo, sub(zero(), lo)), max(hi, sub(zero(), hi))));
+/// The scale as fp16 holds it, which is how llama.cpp keeps those of blocks of 32; beyond the range
+/// of fp16 as it is.
+float storable(float scale) {
+  uint16_t half[kLanes];
+  float back[kLanes];
+  store_fp16(half, splat(scale));
+  store(back, load_fp16(half));
+  return back[0] <= 65504.0f ? back[0] : scale;
+}
+
+void quantize_input(const float* x, int64_t n, int64_t block, int8_t* codes, float* scales,
+                    int32_t* code_sums) {
+  const F limit = splat(127.0f);  // 127 / peak may round up, or be infinite for a tiny peak
+  const F least = splat(-127.0f);
+  for (int64_t begin = 0; begin < n; begin += block) {
+    const int64_t end = begin + block < n ? begin + block : n;
+    F most = zero(), poisons = zero();
+    for (int64_t i = begin; i < end; i += kLanes) {
+      const F v = load(x + i);
+      most = max(most, max(v, sub(zero(), v)));
+      poisons = add(poisons, mul(v, zero()));
+    }
+    const float peak = hmax(most);
     // 0 if all are finite, else NaN: a maximum may lose it.
-    const float poison = hsum(mul(add(mul(lo, zero()), mul(hi, zero())), zero()));
-    const F factor = splat(peak > 0 && poison == 0 ? 127.0f / peak : 0.0f);
-    const F limit = splat(127.0f);  // 127 / peak may round up, or be infinite for a tiny peak
-    const F least = splat(-127.0f);
+    const float poison = hsum(poisons);
     const bool finite = poison == 0 && peak >= 0x1p-119f;
-    const F a = finite ? mul(lo, factor) : zero(), b = finite ? mul(hi, factor) : zero();
-    code_sums[i / 16] = store_codes(codes + i, round_int(max(least, min(limit, a))));
-    code_sums[i / 16 + 1] = store_codes(codes + i + 16, round_int(max(least, min(limit, b))));
-    scales[i / 32] = peak / 127.0f + poison;
+    const F factor = splat(finite ? 127.0f / peak : 0.0f);
+    for (int64_t i = begin; i < end; i += kLanes) {
+      const F scaled = finite ? mul(load(x + i), factor) : zero();
+      code_sums[i / kLanes] = store_codes(codes + i, round_int(max(least, min(limit, scaled))));
+    }
+    const float scale = block == 32 ? storable(peak / 127.0f) : peak / 127.0f;
+    for (int64_t i = begin; i < end; i += 32) scales[i / 32] = scale + poison;
   }
 }
 
