@@ -67,7 +67,7 @@ def make_levels(nibble, source, args):
     """Quantizes to every level and prints its row; returns [(bytes, level, file, KL divergence)]."""
     importance = args.work / "importance.gguf"
     step("the model writes its own calibration text, and nibble listens which weights matter")
-    nibble.run("calibrate", source, "-o", importance, "--force")
+    nibble.run("calibrate", source, "-o", importance, "--chunks", 4, "--force")
     original = args.work / "F16.gguf"
     half = nibble.json("convert", source, "-o", original, "--to", "F16", "--force")
     print(f"\nJudged on {args.text.name} against the checkpoint ({half['bits_per_weight']:.0f} bits a weight):\n")
