@@ -2,49 +2,95 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
-#include <mutex>
+#include <chrono>
 #include <thread>
 #include <vector>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace nibble {
+namespace {
+
+// One word says all about the current job: bit 0 whether threads may join it, bits 1 to 10 how many
+// threads are in it, the rest the job's number. Number 0 is the end of the pool.
+using Word = std::uint32_t;
+constexpr Word kOpen = 1, kMember = 2, kMembers = 0x7fe, kJob = 0x800, kMaxThreads = 1023;
+
+void relax_cpu() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// A layer of a small model is a dozen loops of some 20 us each, and waking a sleeping thread takes
+// as long: threads look for the next loop that long before they sleep. More would only take the
+// core from other programs.
+constexpr std::chrono::microseconds kPatience{60};
+
+/// Waits until ready(word's value); returns that value.
+template <class Ready>
+Word wait_for(const std::atomic<Word>& word, bool patient, Ready ready) {
+  Word value = word.load(std::memory_order_acquire);
+  if (ready(value)) return value;
+  if (patient) {
+    const auto end = std::chrono::steady_clock::now() + kPatience;
+    do {
+      for (int i = 0; i < 32; ++i) {
+        relax_cpu();
+        if (ready(value = word.load(std::memory_order_acquire))) return value;
+      }
+    } while (std::chrono::steady_clock::now() < end);
+  }
+  while (!ready(value)) {
+    word.wait(value, std::memory_order_acquire);
+    value = word.load(std::memory_order_acquire);
+  }
+  return value;
+}
+
+}  // namespace
 
 struct ThreadPool::State {
-  std::mutex mutex;
-  std::condition_variable wake, done;
-  const std::function<void(int)>* job = nullptr;
-  std::uint64_t generation = 0;
-  int running = 0;
-  bool stop = false;
+  std::atomic<Word> word{0};
+  Word number = 0;                                // of the last job
+  const std::function<void(int)>* job = nullptr;  // what the open job calls
+  bool patient = false;
   std::vector<std::thread> threads;
 
   void work(int worker) {
-    std::uint64_t seen = 0;
+    Word seen = ~Word{0};
     for (;;) {
-      std::unique_lock lock(mutex);
-      wake.wait(lock, [&] { return stop || generation != seen; });
-      if (stop) return;
-      seen = generation;
-      const auto* fn = job;
-      lock.unlock();
-      (*fn)(worker);
-      lock.lock();
-      if (--running == 0) done.notify_one();
+      Word now = wait_for(word, patient, [&](Word w) { return (w & kOpen) && w / kJob != seen; });
+      if (now / kJob == 0) return;
+      if (!word.compare_exchange_weak(now, now + kMember, std::memory_order_acquire)) continue;
+      seen = now / kJob;
+      (*job)(worker);
+      // The last to leave a closed job wakes the caller.
+      if ((word.fetch_sub(kMember, std::memory_order_release) & (kMembers | kOpen)) == kMember)
+        word.notify_all();
     }
+  }
+
+  /// Lets threads join job `n`. Only when the last one is closed and has no members.
+  void open(Word n) {
+    word.store(n * kJob + kOpen, std::memory_order_release);
+    word.notify_all();
   }
 };
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
-  if (threads < 1) threads = int(std::max(1u, std::thread::hardware_concurrency()));
+  const int cores = int(std::max(1u, std::thread::hardware_concurrency()));
+  if (threads < 1) threads = cores;
+  threads = std::min(threads, int(kMaxThreads));
+  state_->patient = threads <= cores;
   for (int i = 1; i < threads; ++i) state_->threads.emplace_back([this, i] { state_->work(i); });
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->stop = true;
-  }
-  state_->wake.notify_all();
+  state_->open(0);
   for (auto& thread : state_->threads) thread.join();
 }
 
@@ -52,16 +98,13 @@ int ThreadPool::size() const { return int(state_->threads.size()) + 1; }
 
 void ThreadPool::run_all(const std::function<void(int)>& fn) {
   if (state_->threads.empty()) return fn(0);
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->job = &fn;
-    state_->running = int(state_->threads.size());
-    ++state_->generation;
-  }
-  state_->wake.notify_all();
+  constexpr Word kNumbers = ~Word{0} / kJob;
+  state_->number = state_->number % (kNumbers - 1) + 1;
+  state_->job = &fn;
+  state_->open(state_->number);
   fn(0);
-  std::unique_lock lock(state_->mutex);
-  state_->done.wait(lock, [&] { return state_->running == 0; });
+  state_->word.fetch_and(~kOpen, std::memory_order_relaxed);
+  wait_for(state_->word, state_->patient, [](Word w) { return (w & kMembers) == 0; });
 }
 
 void ThreadPool::run(std::int64_t n, std::int64_t grain,
