@@ -3,6 +3,8 @@
 #include <set>
 #include <vector>
 
+#include "base/utf8.h"
+
 namespace nibble {
 namespace {
 
@@ -49,7 +51,9 @@ Result<Json> parse_json(std::string_view text, int depth) {
   try {
     return Json::parse(text, Guard(depth));
   } catch (const Json::exception& e) {
-    return fail(ErrorCode::corrupt, "not valid JSON: {}", e.what());
+    // "[json.exception.parse_error.101] parse error at ...", with bytes of the text in it
+    const std::string_view what = e.what(), reason = what.substr(what.find(' ') + 1);
+    return fail(ErrorCode::corrupt, "not valid JSON: {}", quote(reason));
   }
 }
 

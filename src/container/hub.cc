@@ -60,17 +60,38 @@ class Pull {
       : name_(name), options_(options), progress_(progress) {}
 
   Result<std::string> run() {
-    NIBBLE_DO(list());
+    if (auto listed = list(); !listed) return from_cache(listed.error());
     directory_ = fs::path(options_.cache) / "hub" / name_.repository / listing_.commit;
-    if (!name_.file.empty()) return pull_gguf(name_.file);
-    const bool checkpoint = std::any_of(listing_.files.begin(), listing_.files.end(),
-                                        [](const RemoteFile& file) { return is_tensors(file); });
-    return checkpoint ? pull_checkpoint() : pull_gguf("");
+    NIBBLE_TRY(std::string path, select());
+    NIBBLE_DO(write_text(last_pull(), path));
+    return path;
   }
 
  private:
   static bool is_tensors(const RemoteFile& file) {
     return file.path.ends_with(".safetensors") && file.path.find('/') == file.path.npos;
+  }
+
+  /// Remembers where the last pull of this name and revision went, for times without a network.
+  std::string last_pull() const {
+    const std::string key = url_encode(name_.revision + ":" + name_.file, false);
+    return (fs::path(options_.cache) / "hub" / name_.repository / (key + ".last")).string();
+  }
+
+  Result<std::string> from_cache(const Error& error) {
+    std::error_code ignored;
+    const auto path = read_text(last_pull(), 1 << 16);
+    if (error.code() != ErrorCode::io || !path || !fs::exists(*path, ignored))
+      return tl::unexpected<Error>(error);
+    progress_.note(error.message() + "; using the copy of an earlier pull");
+    return *path;
+  }
+
+  Result<std::string> select() {
+    if (!name_.file.empty()) return pull_gguf(name_.file);
+    const bool checkpoint = std::any_of(listing_.files.begin(), listing_.files.end(),
+                                        [](const RemoteFile& file) { return is_tensors(file); });
+    return checkpoint ? pull_checkpoint() : pull_gguf("");
   }
 
   tl::unexpected<Error> unusable(const std::string& reason) const {

@@ -1,6 +1,7 @@
 #include "container/metadata.h"
 
 #include <algorithm>
+#include <cmath>
 #include <type_traits>
 
 #include "base/utf8.h"
@@ -74,8 +75,10 @@ Result<double> Metadata::number(std::string_view key) const {
   return std::visit(
       [&](const auto& x) -> Result<double> {
         using T = std::decay_t<decltype(x)>;
-        if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) return double(x);
-        return mistyped(key, "a number");
+        if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) {
+          if (std::isfinite(double(x))) return double(x);
+        }
+        return mistyped(key, "a finite number");
       },
       *value);
 }

@@ -8,8 +8,8 @@
 namespace nibble {
 namespace {
 
-constexpr std::uint64_t kLongestHeader = 100'000'000;  // the limit of the reference reader
-constexpr int kDepth = 3;                              // {tensor: {field: [number]}}
+constexpr std::uint64_t kLongestHeader = 32u << 20;  // bounds the memory of parsing
+constexpr int kDepth = 3;                            // {tensor: {field: [number]}}
 
 struct Entry {
   TensorInfo info;

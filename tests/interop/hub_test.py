@@ -167,6 +167,8 @@ def good_cases(bench, checks, home):
     checks.equal("plain content", pathlib.Path(out, "model.safetensors").read_bytes() == BIG, True)
     code, again, _ = bench.pull("org/plain", home / "a")
     checks.equal("a second time", (code, again, len(bench.server.requests)), (0, out, 1))
+    code, offline, err = bench.pull("org/plain", home / "a", {"errors": 99})
+    checks.equal("without the hub", (code, offline, "using the copy" in err), (0, out, True))
     code, out, _ = bench.pull("org/sharded", home / "a")
     checks.equal("sharded", (code, files(out)), (0, ["config.json", "m-1.safetensors", "m-2.safetensors",
                                                      "model.safetensors.index.json"]))
