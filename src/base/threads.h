@@ -24,10 +24,10 @@ class ThreadPool {
   void run(std::int64_t n, std::int64_t grain,
            const std::function<void(std::int64_t, std::int64_t)>& fn);
 
-  /// Calls fn(0) on the calling thread and fn(worker) once on every other thread that is free before
-  /// fn(0) returns, worker = 1 .. size()-1; waits for all that began. A thread the system is slow to
-  /// schedule is left out rather than waited for: `fn` takes work from a shared counter until none
-  /// is left.
+  /// Calls fn(0) on the calling thread and fn(worker) once on every other thread that is free
+  /// before fn(0) returns, worker = 1 .. size()-1; waits for all that began. A thread the system is
+  /// slow to schedule is left out rather than waited for: `fn` takes work from a shared counter
+  /// until none is left.
   void run_all(const std::function<void(int)>& fn);
 
  private:

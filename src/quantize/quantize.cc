@@ -25,6 +25,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::uint64_t kCopyPiece = 16u << 20;  // bytes copied at a time
+constexpr std::uint64_t kWindow = 2u << 20;      // weights given back at a time
 constexpr std::uint64_t kBufferLimit = 100u
                                        << 20;  // bytes waiting to be written, beyond one tensor
 constexpr char kSourceHash[] = "nibble.source.sha256";
@@ -200,6 +201,7 @@ class Maker {
     std::uint64_t matrices = 1;
     NIBBLE_TRY(const auto mean_square, importance(tensor, matrices));
     const std::uint64_t rows = tensor.rows() / matrices;
+    const std::uint64_t window = std::max<std::uint64_t>(1, kWindow / tensor.columns());
     auto buffer = out_.acquire(tensor.bytes);
     for (std::uint64_t m = 0; m < matrices; ++m) {
       RoundTask task;
@@ -212,7 +214,10 @@ class Maker {
       task.load = [&, m](std::int64_t begin, std::int64_t end, float* out) {
         const std::uint64_t b = m * rows + std::uint64_t(begin), e = m * rows + std::uint64_t(end);
         input_.load_rows(index, b, e, out);
-        input_.release(index, b, e);
+        // Giving pages back interrupts every core, so a whole window at a time. Rows that another
+        // thread still reads come back by themselves, and go when the tensor is done.
+        if (const std::uint64_t w = e / window; w != b / window)
+          input_.release(index, b / window * window, w * window);
       };
       task.out = buffer.bytes().subspan(m * (tensor.bytes / matrices), tensor.bytes / matrices);
       const Rounder* rounder = job_.rounder->needs_stats() && mean_square.empty()

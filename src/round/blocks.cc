@@ -175,11 +175,21 @@ class Search {
       const Floats down = min(m.high * (1 / low), m.low * (1 / high));
       const int tries = spec_.level_count <= 8 ? 6 : spec_.level_count <= 64 ? 12 : 5;
       const float reach = spec_.level_count <= 16 ? 2.5f : 1.5f;
-      for (int k = 0; k < tries; ++k) {
+      const auto part = [&](int k) {
         const float t = float(k) / float(tries - 1);
-        const float part = steps / (steps + 2 * ((reach + 0.8f) * t * t - 0.8f));
-        consider(s, m, Fit{up * part, Floats{}}, best);
-        consider(s, m, Fit{down * part, Floats{}}, best);
+        return steps / (steps + 2 * ((reach + 0.8f) * t * t - 0.8f));
+      };
+      // Few even levels: the sign that wins in the middle nearly always wins.
+      const bool one_sign = spec_.consecutive && spec_.level_count <= 16;
+      const int middle = tries / 2;
+      consider(s, m, Fit{up * part(middle), Floats{}}, best);
+      const Floats gain = best.gain;
+      consider(s, m, Fit{down * part(middle), Floats{}}, best);
+      const Floats winner = NIBBLE_ISA::select(best.gain > gain, down, up);
+      for (int k = 0; k < tries; ++k) {
+        if (k == middle) continue;
+        consider(s, m, Fit{(one_sign ? winner : up) * part(k), Floats{}}, best);
+        if (!one_sign) consider(s, m, Fit{down * part(k), Floats{}}, best);
       }
     }
     if (kOffset) consider(s, m, best.fit, best);  // two parameters settle more slowly

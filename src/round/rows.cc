@@ -4,6 +4,7 @@
 #include <atomic>
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -155,25 +156,28 @@ class Strips {
   /// Adds the squared errors of one row: in float32 over short runs of columns, each lane at most
   /// 32 terms, and from there on in double. The order depends on nothing but the columns.
   void measure(const float* w, const float* q, RoundReport& sums) const {
-    constexpr int kSums = 8, kRun = 32 * kSums;
+    using Lanes [[gnu::vector_size(32)]] = float;
+    constexpr int kLanes = 8, kRun = 32 * kLanes;
+    Lanes plain{}, weighted{}, weight{};
+    const auto add = [&](std::int64_t j, std::size_t count) {
+      Lanes x{}, y{}, h{};
+      std::memcpy(&x, w + j, count * sizeof(float));
+      std::memcpy(&y, q + j, count * sizeof(float));
+      std::memcpy(&h, importance_.data() + j, count * sizeof(float));
+      const Lanes square = (x - y) * (x - y);
+      plain += square, weighted += h * square, weight += x * x;
+    };
     for (std::int64_t begin = 0; begin < task_.columns; begin += kRun) {
       const std::int64_t end = std::min(task_.columns, begin + kRun);
-      float plain[kSums] = {}, weighted[kSums] = {}, weight[kSums] = {};
-      const auto add = [&](std::int64_t j, int k) {
-        const float e = w[j] - q[j], square = e * e;
-        plain[k] += square;
-        weighted[k] += importance_[std::size_t(j)] * square;
-        weight[k] += w[j] * w[j];
-      };
       std::int64_t j = begin;
-      for (; j + kSums <= end; j += kSums)
-        for (int k = 0; k < kSums; ++k) add(j + k, k);
-      for (; j < end; ++j) add(j, 0);
-      for (int k = 0; k < kSums; ++k) {
+      for (; j + kLanes <= end; j += kLanes) add(j, kLanes);
+      if (j < end) add(j, std::size_t(end - j));
+      for (int k = 0; k < kLanes; ++k) {
         sums.squared_error += plain[k];
         sums.weighted_error += weighted[k];
         sums.squared_weight += weight[k];
       }
+      plain = weighted = weight = Lanes{};
     }
   }
 
