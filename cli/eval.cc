@@ -20,17 +20,12 @@ struct Options {
   bool json = false, answers = false;
 };
 
-void add_text(OrderedJson& out, const Evaluation& e, const Options& options) {
-  out["text"] = options.text.text;
-  out["text_sha256"] = e.text_sha256;
-  out["procedure"] = options.procedure;
-  out["context"] = options.text.context;
-  out["windows"] = e.windows;
+void add_model(OrderedJson& out, const Evaluation& e) {
+  out["model"] = e.model;
   out["tokens"] = e.tokens;
   out["perplexity"] = e.perplexity.value;
   out["perplexity_se"] = e.perplexity.standard_error;
   if (const auto& d = e.divergence) {
-    out["reference"] = options.text.reference;
     out["reference_perplexity"] = d->reference_perplexity;
     out["perplexity_ratio"] = d->perplexity_ratio.value;
     out["perplexity_ratio_se"] = d->perplexity_ratio.standard_error;
@@ -42,43 +37,80 @@ void add_text(OrderedJson& out, const Evaluation& e, const Options& options) {
     out["same_top"] = d->same_top.value;
     out["same_top_se"] = d->same_top.standard_error;
   }
-  out["seconds"] = e.seconds;
+}
+
+/// One model's figures lie beside the text's; several make a list.
+void add_text(OrderedJson& out, const std::vector<Evaluation>& results, const Options& options) {
+  out["text"] = options.text.text;
+  out["text_sha256"] = results[0].text_sha256;
+  out["procedure"] = options.procedure;
+  out["context"] = options.text.context;
+  out["windows"] = results[0].windows;
+  if (!options.text.reference.empty()) out["reference"] = options.text.reference;
+  if (results.size() == 1) {
+    add_model(out, results[0]);
+  } else {
+    out["models"] = OrderedJson::array();
+    for (const Evaluation& e : results) add_model(out["models"].emplace_back(), e);
+  }
+  out["seconds"] = results[0].seconds;
 }
 
 std::string percent(const Measured& m) {
   return fmt::format("{:.2f}% ± {:.2f}", 100 * m.value, 100 * m.standard_error);
 }
 
-void print_text(const Evaluation& e, const Options& options) {
-  const auto row = [](const char* name, const std::string& value) {
-    fmt::print("{:<18} {}\n", name, value);
-  };
-  const auto with_error = [](const Measured& m) {
-    return fmt::format("{:.5g} ± {:.2g}", m.value, m.standard_error);
-  };
-  row("text",
-      fmt::format("{}, {} windows of {} tokens, {} scored ({} procedure)", options.text.text,
-                  e.windows, options.text.context, e.tokens, options.procedure));
-  row("perplexity", with_error(e.perplexity));
+void print_row(const char* name, const std::string& value) {
+  fmt::print("{:<18} {}\n", name, value);
+}
+
+std::string with_error(const Measured& m) {
+  return fmt::format("{:.5g} ± {:.2g}", m.value, m.standard_error);
+}
+
+void print_one(const Evaluation& e, const Options& options) {
+  print_row("perplexity", with_error(e.perplexity));
   const auto& d = e.divergence;
   if (!d) return;
-  row("reference", fmt::format("{:.5g} ({})", d->reference_perplexity, options.text.reference));
-  row("perplexity ratio", with_error(d->perplexity_ratio));
-  row("KL divergence", fmt::format("{} nats a token (median {:.4g}, 99% {:.4g}, max {:.4g})",
-                                   with_error(d->kld), d->kld_median, d->kld_p99, d->kld_max));
-  row("same top token", percent(d->same_top));
+  print_row("reference",
+            fmt::format("{:.5g} ({})", d->reference_perplexity, options.text.reference));
+  print_row("perplexity ratio", with_error(d->perplexity_ratio));
+  print_row("KL divergence",
+            fmt::format("{} nats a token (median {:.4g}, 99% {:.4g}, max {:.4g})",
+                        with_error(d->kld), d->kld_median, d->kld_p99, d->kld_max));
+  print_row("same top token", percent(d->same_top));
+}
+
+void print_table(const std::vector<Evaluation>& results, const Options& options) {
+  if (const auto& d = results[0].divergence)
+    print_row("reference",
+              fmt::format("{:.5g} ({})", d->reference_perplexity, options.text.reference));
+  fmt::print("\n{:>18} {:>20} {:>16}  {}\n", "perplexity", "KL divergence", "same top", "model");
+  for (const Evaluation& e : results) {
+    const auto& d = e.divergence;
+    fmt::print("{:>18} {:>20} {:>16}  {}\n", with_error(e.perplexity), d ? with_error(d->kld) : "-",
+               d ? percent(d->same_top) : "-", e.model);
+  }
 }
 
 Result<void> run_text(const Options& options, OrderedJson& out, Progress& progress) {
-  const auto result = evaluate(options.text, progress);
-  if (!result) return tl::unexpected<Error>(result.error());
-  add_text(out, *result, options);
-  if (!options.json) print_text(*result, options);
+  const auto results = evaluate(options.text, progress);
+  if (!results) return tl::unexpected<Error>(results.error());
+  add_text(out, *results, options);
+  if (options.json) return {};
+  const Evaluation& first = results->front();
+  print_row("text",
+            fmt::format("{}, {} windows of {} tokens, {} scored ({} procedure)", options.text.text,
+                        first.windows, options.text.context, first.tokens, options.procedure));
+  if (results->size() == 1)
+    print_one(first, options);
+  else
+    print_table(*results, options);
   return {};
 }
 
 TaskOptions task_options(const Options& options, const std::string& file) {
-  return {.model = options.text.model,
+  return {.model = options.text.models[0],
           .file = file,
           .limit = options.limit,
           .threads = options.text.threads,
@@ -122,13 +154,15 @@ Result<void> run_task(const Options& options, OrderedJson& out, Progress& progre
 }
 
 Result<void> resolve_models(EvaluateOptions& options, Progress& progress) {
-  for (std::string* path : {&options.model, &options.reference}) {
-    if (path->empty()) continue;
-    auto resolved = resolve_source(*path, {}, progress);
+  const auto resolve = [&](std::string& path) -> Result<void> {
+    auto resolved = resolve_source(path, {}, progress);
     if (!resolved) return tl::unexpected<Error>(resolved.error());
-    *path = *resolved;
-  }
-  return {};
+    path = *resolved;
+    return {};
+  };
+  for (std::string& path : options.models)
+    if (const auto status = resolve(path); !status) return status;
+  return options.reference.empty() ? Result<void>{} : resolve(options.reference);
 }
 
 Result<void> run_all(Options& options, OrderedJson& out) {
@@ -139,10 +173,12 @@ Result<void> run_all(Options& options, OrderedJson& out) {
     return refuse("nothing to evaluate: give --text FILE, --choices FILE or --task FILE");
   if (!options.text.reference.empty() && options.text.text.empty())
     return refuse("--ref compares on a text: give --text FILE too");
+  if (options.text.models.size() > 1 && !(options.choices.empty() && options.task.empty()))
+    return refuse("--choices and --task take one model at a time");
   ConsoleProgress progress;
   Result<void> status = resolve_models(options.text, progress);
   options.text.procedure = options.procedure == "plain" ? Procedure::plain : Procedure::llama_cpp;
-  out["model"] = options.text.model;
+  if (options.text.models.size() == 1) out["model"] = options.text.models[0];
   if (status && !options.text.text.empty()) status = run_text(options, out, progress);
   if (status && !options.choices.empty()) status = run_choices(options, out, progress);
   if (status && !options.task.empty()) status = run_task(options, out, progress);
@@ -156,7 +192,9 @@ Run add_eval(CLI::App& app) {
       "Measure quality: perplexity of a text, divergence from a reference model, questions.");
   const auto options = std::make_shared<Options>();
   EvaluateOptions& text = options->text;
-  app.add_option("model", text.model, "GGUF file, Hugging Face directory or org/name")->required();
+  app.add_option("model", text.models,
+                 "GGUF file, Hugging Face directory or org/name; with --text also several")
+      ->required();
   app.add_option("--text", text.text, "UTF-8 text to score");
   app.add_option("--ref", text.reference,
                  "Reference model, run in lockstep: KL divergence, same top token");
@@ -185,6 +223,7 @@ Run add_eval(CLI::App& app) {
   app.footer(
       "Examples:\n"
       "  nibble eval small.gguf --text wiki.txt --ref ./SmolLM2 --chunks 40\n"
+      "  nibble eval Q4_K_M.gguf Q3_K_M.gguf Q2_K.gguf --text wiki.txt --ref ./SmolLM2\n"
       "  nibble eval small.gguf --text wiki.txt --procedure llama.cpp\n"
       "  nibble eval small.gguf --choices hellaswag.jsonl --limit 200\n"
       "  nibble eval small.gguf --task mine.jsonl --answers");

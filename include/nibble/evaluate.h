@@ -19,9 +19,9 @@ enum class Procedure {
 };
 
 struct EvaluateOptions {
-  std::string model;
-  std::string reference;  // compared with in lockstep; empty: none
-  std::string text;       // path of a UTF-8 text file
+  std::vector<std::string> models;  // at least one
+  std::string reference;            // compared with in lockstep; empty: none
+  std::string text;                 // path of a UTF-8 text file
   Procedure procedure = Procedure::plain;
   std::uint32_t context = 512;  // tokens a window
   std::uint64_t chunks = 0;     // windows at most; 0: all whole windows of the text
@@ -44,16 +44,19 @@ struct Divergence {
 };
 
 struct Evaluation {
+  std::string model;
   std::uint64_t windows = 0, tokens = 0;  // tokens: the scored ones
   Measured perplexity;
   std::optional<Divergence> divergence;
-  double seconds = 0;
+  double seconds = 0;  // of the whole run, all models
   std::string text_sha256;
 };
 
-/// Perplexity of a text, and divergence from a reference if one is given. The two models must share
-/// a vocabulary.
-Result<Evaluation> evaluate(const EvaluateOptions& options, Progress& progress = no_progress());
+/// Perplexity of a text, and divergence from a reference if one is given, of each model in order.
+/// All run in lockstep, the reference once for all of them, and must share a vocabulary: the text
+/// is cut into tokens by the first.
+Result<std::vector<Evaluation>> evaluate(const EvaluateOptions& options,
+                                         Progress& progress = no_progress());
 
 struct TaskOptions {
   std::string model;

@@ -1,4 +1,4 @@
-// Perplexity and divergence over a text, both models in lockstep: no file of logits is ever needed.
+// Perplexity and divergence over a text, all models in lockstep: no file of logits is ever needed.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -14,10 +14,16 @@
 namespace nibble {
 namespace {
 
+/// Scores of every predicted token so far.
+struct Scores {
+  std::vector<double> nll, reference_nll, log_ratio, kld, same_top;
+};
+
 struct Loaded {
   Model model;
   std::unique_ptr<Runtime> runtime;
   std::unique_ptr<Session> session;
+  Scores scores{};
 
   static Result<Loaded> load(const std::string& path, const EvaluateOptions& options,
                              Progress& progress) {
@@ -65,40 +71,33 @@ Result<Windows> cut(const Tokenizer& tokenizer, const std::string& text,
   return w;
 }
 
-/// Scores of every predicted token so far.
-struct Scores {
-  std::vector<double> nll, reference_nll, log_ratio, kld, same_top;
-};
-
 /// Tokens a step: enough to keep the products busy, few enough that two sets of logits stay below
 /// 256 MB.
 std::uint32_t step_tokens(std::uint32_t vocab) {
   return std::clamp<std::uint32_t>((32u << 20) / std::max(1u, vocab), 8, 256);
 }
 
-/// Feeds window[begin, begin + n) to both models and scores what each predicts to follow.
+/// Feeds window[begin, begin + n) to a model and scores what it predicts to follow, against the
+/// reference's logits if there are any.
 Status score_step(std::span<const Token> window, std::uint32_t begin, std::uint32_t n,
-                  Loaded& model, Loaded* reference, Scores& scores) {
+                  std::span<const float> reference, Loaded& model) {
   const std::size_t vocab = model.model.config().vocab;
-  const auto tokens = window.subspan(begin, n);
-  NIBBLE_TRY(const auto logits, model.session->forward(tokens, Session::Logits::all));
-  std::span<const float> reference_logits;
-  if (reference) {
-    NIBBLE_TRY(reference_logits, reference->session->forward(tokens, Session::Logits::all));
-  }
+  NIBBLE_TRY(const auto logits,
+             model.session->forward(window.subspan(begin, n), Session::Logits::all));
   std::vector<Comparison> results(n);
   model.runtime->pool().run(n, 1, [&](std::int64_t i, std::int64_t) {
     const std::size_t k = std::size_t(i);
     const auto row = logits.subspan(k * vocab, vocab);
     const Token next = window[begin + k + 1];
-    if (reference)
-      results[k] = compare_logits(row, reference_logits.subspan(k * vocab, vocab), next);
-    else
+    if (reference.empty())
       results[k].nll = negative_log_likelihood(row, next);
+    else
+      results[k] = compare_logits(row, reference.subspan(k * vocab, vocab), next);
   });
+  Scores& scores = model.scores;
   for (const Comparison& c : results) {
     scores.nll.push_back(c.nll);
-    if (!reference) continue;
+    if (reference.empty()) continue;
     scores.reference_nll.push_back(c.reference_nll);
     scores.log_ratio.push_back(c.nll - c.reference_nll);
     scores.kld.push_back(c.kld);
@@ -107,19 +106,29 @@ Status score_step(std::span<const Token> window, std::uint32_t begin, std::uint3
   return {};
 }
 
-Status score_window(std::span<const Token> window, std::uint32_t first, Loaded& model,
-                    Loaded* reference, Scores& scores) {
-  for (Loaded* loaded : {&model, reference}) {
-    if (!loaded) continue;
-    loaded->session->truncate(0);
-    if (first == 0) continue;
-    NIBBLE_TRY([[maybe_unused]] const auto none,
-               loaded->session->forward(window.first(first), Session::Logits::none));
-  }
+Status start_window(std::span<const Token> unscored, Loaded& loaded) {
+  loaded.session->truncate(0);
+  if (unscored.empty()) return {};
+  NIBBLE_TRY([[maybe_unused]] const auto none,
+             loaded.session->forward(unscored, Session::Logits::none));
+  return {};
+}
+
+Status score_window(std::span<const Token> window, std::uint32_t first, std::span<Loaded> models,
+                    Loaded* reference) {
+  for (Loaded& model : models) NIBBLE_DO(start_window(window.first(first), model));
+  if (reference) NIBBLE_DO(start_window(window.first(first), *reference));
   const std::uint32_t last = std::uint32_t(window.size()) - 1,
-                      step = step_tokens(model.model.config().vocab);
-  for (std::uint32_t begin = first; begin < last; begin += step)
-    NIBBLE_DO(score_step(window, begin, std::min(step, last - begin), model, reference, scores));
+                      step = step_tokens(models[0].model.config().vocab);
+  for (std::uint32_t begin = first; begin < last; begin += step) {
+    const std::uint32_t n = std::min(step, last - begin);
+    std::span<const float> logits;
+    if (reference) {
+      NIBBLE_TRY(logits,
+                 reference->session->forward(window.subspan(begin, n), Session::Logits::all));
+    }
+    for (Loaded& model : models) NIBBLE_DO(score_step(window, begin, n, logits, model));
+  }
   return {};
 }
 
@@ -136,46 +145,70 @@ Divergence divergence_of(Scores& scores) {
   return d;
 }
 
+Status check_vocabulary(const Loaded& model, const Loaded& other, const std::string& path,
+                        const std::string& other_path) {
+  const std::uint32_t vocab = model.model.config().vocab, other_vocab = other.model.config().vocab;
+  if (vocab == other_vocab) return {};
+  return fail(ErrorCode::invalid,
+              "{} has {} tokens in its vocabulary and {} has {}: they can't be compared", path,
+              vocab, other_path, other_vocab);
+}
+
+Evaluation evaluation_of(const std::string& path, const Windows& windows, bool compared,
+                         Scores& scores) {
+  Evaluation out;
+  out.model = path;
+  out.windows = windows.count;
+  out.tokens = scores.nll.size();
+  out.perplexity = exp_of(mean_of(scores.nll));
+  if (compared) out.divergence = divergence_of(scores);
+  return out;
+}
+
 }  // namespace
 
-Result<Evaluation> evaluate(const EvaluateOptions& options, Progress& progress) {
+Result<std::vector<Evaluation>> evaluate(const EvaluateOptions& options, Progress& progress) {
   const auto start = std::chrono::steady_clock::now();
   if (options.context < 4)
     return fail(ErrorCode::invalid, "a window of {} tokens is too short; use at least 4",
                 options.context);
+  if (options.models.empty()) return fail(ErrorCode::invalid, "no model to evaluate");
   NIBBLE_TRY(const std::string text, read_text(options.text));
-  NIBBLE_TRY(Loaded model, Loaded::load(options.model, options, progress));
-  NIBBLE_TRY_IN(options.model, const Tokenizer tokenizer, Tokenizer::open(model.model.source()));
+  std::vector<Loaded> models;
+  for (const std::string& path : options.models) {
+    NIBBLE_TRY(Loaded loaded, Loaded::load(path, options, progress));
+    models.push_back(std::move(loaded));
+    NIBBLE_DO(check_vocabulary(models[0], models.back(), options.models[0], path));
+  }
+  NIBBLE_TRY_IN(options.models[0], const Tokenizer tokenizer,
+                Tokenizer::open(models[0].model.source()));
   NIBBLE_TRY(const Windows windows, cut(tokenizer, text, options));
   std::optional<Loaded> reference;
   if (!options.reference.empty()) {
     NIBBLE_TRY(reference, Loaded::load(options.reference, options, progress));
-    if (reference->model.config().vocab != model.model.config().vocab)
-      return fail(ErrorCode::invalid,
-                  "{} has {} tokens in its vocabulary and {} has {}: they can't be compared",
-                  options.model, model.model.config().vocab, options.reference,
-                  reference->model.config().vocab);
+    NIBBLE_DO(check_vocabulary(models[0], *reference, options.models[0], options.reference));
   }
-  Scores scores;
   progress.begin("evaluating", windows.count, "windows");
   for (std::uint64_t i = 0; i < windows.count; ++i) {
     if (progress.cancelled())
       return fail(ErrorCode::cancelled, "stopped after {} of {} windows", i, windows.count);
-    NIBBLE_DO(score_window(windows.window(i), windows.first, model,
-                           reference ? &*reference : nullptr, scores));
+    NIBBLE_DO(
+        score_window(windows.window(i), windows.first, models, reference ? &*reference : nullptr));
     progress.update(i + 1);
   }
   progress.end();
-  Evaluation out;
-  out.windows = windows.count;
-  out.tokens = scores.nll.size();
-  out.perplexity = exp_of(mean_of(scores.nll));
-  if (reference) out.divergence = divergence_of(scores);
   Sha256 hash;
   hash.update(std::as_bytes(std::span(text)));
-  out.text_sha256 = hash.hex();
-  out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return out;
+  const std::string text_sha256 = hash.hex();
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  std::vector<Evaluation> results;
+  for (std::size_t i = 0; i < models.size(); ++i) {
+    results.push_back(
+        evaluation_of(options.models[i], windows, reference.has_value(), models[i].scores));
+    results.back().seconds = seconds, results.back().text_sha256 = text_sha256;
+  }
+  return results;
 }
 
 }  // namespace nibble
