@@ -4,6 +4,11 @@
 // the codes that it gives, and the best is refined until nearly still. Nested formats then choose
 // the super-scales, and walk on the grid of stored integers by the exact error of what will be read
 // back.
+//
+// An error counts by its column's importance h, and more on larger weights: times 1 + |x| / mean
+// |x| of the block. Few weights make the largest activations, and their errors add up instead of
+// cancelling. On SmolLM2-135M without calibration this lowers the KL divergence of Q8_0 and Q6_K by
+// 10%, of Q4_K_S by 5%, for 1 to 4% more squared error. llama.cpp's tools weigh alike.
 #include "round/levels.h"
 #include "round/search.h"
 #include "round/vec.h"
@@ -51,7 +56,12 @@ template <class Levels, bool kOffset, int kSub>
 class Search {
  public:
   Search(const SearchSpec& spec, const float* x, const float* h)
-      : spec_(spec), levels_(spec), x_(x), h_(h), subs_(spec.block / kSub) {}
+      : spec_(spec), levels_(spec), x_(x), subs_(spec.block / kSub) {
+    Floats size{};
+    for (int j = 0; j < spec.block; ++j) size += abs(this->x(j));
+    const Floats inv = inverse(size * (1 / float(spec.block)));
+    for (int j = 0; j < spec.block; ++j) h_[j] = (1 + abs(this->x(j)) * inv) * h[j];
+  }
 
   /// Fills the lanes from `lane` on.
   void run(SearchResult* out, int lane) const {
@@ -76,7 +86,7 @@ class Search {
   static constexpr int kSettle = 2;       // refits of a single scale, each rounded as stored
 
   Floats x(int j) const { return load(x_ + j * kStripRows); }
-  Floats h(int j) const { return splat(h_[j]); }
+  Floats h(int j) const { return h_[j]; }
 
   /// A weight in units of levels.
   static Floats scaled(Floats x, const Fit& fit, Floats inverse_scale) {
@@ -324,8 +334,8 @@ class Search {
   const SearchSpec& spec_;
   Levels levels_;
   const float* x_;
-  const float* h_;
   int subs_;
+  Floats h_[kMaxSubs * 16];  // [block]
 };
 
 template <class Levels, bool kOffset>
