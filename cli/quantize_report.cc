@@ -38,6 +38,10 @@ Json to_json(const QuantizeReport& report, bool dry_run) {
       each.update({{"squared_error", tensor.squared_error},
                    {"weighted_error", tensor.weighted_error},
                    {"squared_weight", tensor.squared_weight}});
+    if (const auto& f = tensor.feedback)
+      each["feedback"] = {{"shrinkage", f->shrinkage},
+                          {"held_out_error", f->error},
+                          {"held_out_error_alone", f->error_alone}};
     out["tensors"].push_back(std::move(each));
   }
   return out;
@@ -51,6 +55,9 @@ void print_tensors(const QuantizeReport& report) {
                                    tensor.source_format, tensor.format, tensor.bytes);
     if (tensor.squared_weight > 0)
       line += fmt::format("  relative error {:.2e}", tensor.squared_error / tensor.squared_weight);
+    if (const auto& f = tensor.feedback)
+      line += fmt::format("  held-out error {:.3f} of importance rounding's (shrinkage {:.1f})",
+                          f->error / f->error_alone, f->shrinkage);
     if (!tensor.reason.empty()) line += "  (" + tensor.reason + ")";
     fmt::print("{}\n", line);
   }

@@ -11,7 +11,7 @@ root=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
 
 packages=(make g++ cmake ninja-build pkg-config python3 python3-venv ca-certificates
   libfmt-dev libexpected-dev nlohmann-json3-dev libcli11-dev libssl-dev libcurl4-openssl-dev
-  libgtest-dev libgmock-dev libbenchmark-dev)
+  libopenblas-dev libgtest-dev libgmock-dev libbenchmark-dev)
 for group in "$@"; do
   case $group in
     lint) packages+=(clang-format-14 clang-tidy-14) ;;

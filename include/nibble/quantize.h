@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,14 @@ struct QuantizeOptions {
   std::uint64_t split_bytes = 0;         // tensors a file at most, in bytes; 0: one file
 };
 
+/// What error feedback came to in one weight matrix, judged on windows that its rounding did not
+/// see.
+struct FeedbackChoice {
+  double shrinkage = 1;    // share of the correlations between inputs that was dropped; 1: all
+  double error = 0;        // of the outputs of some rows
+  double error_alone = 0;  // the same with every column rounded for itself
+};
+
 /// One tensor of a plan, and what became of it.
 struct QuantizedTensor {
   std::string name;
@@ -36,6 +45,7 @@ struct QuantizedTensor {
   std::uint64_t bytes = 0;
   /// Sums over the tensor, of the bytes written; 0 where bytes were copied and in plans.
   double squared_error = 0, weighted_error = 0, squared_weight = 0;
+  std::optional<FeedbackChoice> feedback = {};  // where the rounding has it
 };
 
 struct QuantizeReport {

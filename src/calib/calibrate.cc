@@ -59,7 +59,7 @@ Result<Calibration> run_calibration(const Model& model, const CalibrateOptions& 
   const std::uint32_t context = std::min(options.context, model.config().context);
   const CorpusOptions corpus_options{
       .text = options.text, .context = context, .windows = options.chunks, .seed = options.seed};
-  NIBBLE_TRY(const Corpus corpus, make_corpus(corpus_options, tokenizer, *runtime, progress));
+  NIBBLE_TRY(const Corpus corpus, make_corpus(corpus_options, tokenizer, runtime.get(), progress));
   InputStatistics statistics;
   NIBBLE_DO(feed(corpus, *runtime, context, statistics, progress));
   Calibration out;

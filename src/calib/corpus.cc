@@ -119,11 +119,11 @@ Status write_own(const CorpusOptions& options, const Tokenizer& tokenizer, Runti
 }  // namespace
 
 Result<Corpus> make_corpus(const CorpusOptions& options, const Tokenizer& tokenizer,
-                           Runtime& runtime, Progress& progress) {
+                           Runtime* runtime, Progress& progress) {
   Corpus corpus;
   corpus.name = options.text.empty() ? "self-written" : options.text;
   if (options.text.empty())
-    NIBBLE_DO(write_own(options, tokenizer, runtime, corpus, progress));
+    NIBBLE_DO(write_own(options, tokenizer, *runtime, corpus, progress));
   else if (options.text.ends_with(".jsonl"))
     NIBBLE_DO(read_conversations(options, tokenizer, corpus));
   else

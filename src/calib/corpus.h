@@ -29,8 +29,8 @@ inline constexpr std::uint64_t kSelfWrittenWindows = 16;
 
 /// Cuts a text into windows, or renders conversations through the chat template (special tokens
 /// parsed), or lets the model write: half of the windows as free text, half as a conversation whose
-/// user turn the model writes too.
+/// user turn the model writes too. `runtime` is needed only for that.
 Result<Corpus> make_corpus(const CorpusOptions& options, const Tokenizer& tokenizer,
-                           Runtime& runtime, Progress& progress = no_progress());
+                           Runtime* runtime, Progress& progress = no_progress());
 
 }  // namespace nibble

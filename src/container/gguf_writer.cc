@@ -186,24 +186,23 @@ class GgufWriter final : public Writer {
   }
 
   Status write(std::size_t index, std::span<const std::byte> bytes) override {
-    if (index >= left_.size() || index < current_)
-      return fail(ErrorCode::internal, "tensor {} of {} written out of order", index, left_.size());
-    if (index > current_) NIBBLE_DO(check_complete(index));
-    current_ = index;
+    if (index >= left_.size())
+      return fail(ErrorCode::internal, "tensor {} of {} written", index, left_.size());
     Left& tensor = left_[index];
     OutputFile& file = files_[tensor.file];
     if (bytes.size() > tensor.bytes)
       return fail(ErrorCode::internal, "{}: tensor {}: {} bytes more than its shape holds",
                   file.path(), quote(tensor.name), bytes.size() - tensor.bytes);
-    NIBBLE_DO(file.write(bytes));
+    NIBBLE_DO(file.write_at(tensor.offset, bytes));
+    tensor.offset += bytes.size();
     tensor.bytes -= bytes.size();
     if (tensor.bytes > 0 || bytes.empty()) return {};
-    const std::vector<std::byte> padding((alignment_ - file.size() % alignment_) % alignment_);
-    return file.write(padding);
+    const std::vector<std::byte> padding((alignment_ - tensor.offset % alignment_) % alignment_);
+    return file.write_at(tensor.offset, padding);
   }
 
   Result<std::vector<std::string>> finish() override {
-    NIBBLE_DO(check_complete(left_.size()));
+    NIBBLE_DO(check_complete());
     std::vector<std::string> paths;
     for (OutputFile& file : files_) {
       if (auto status = file.commit(); !status) {
@@ -218,8 +217,9 @@ class GgufWriter final : public Writer {
  private:
   struct Left {
     std::string name;
-    std::uint64_t bytes;  // that are still to come
     std::size_t file;
+    std::uint64_t offset;  // in the file, where the next of its bytes go
+    std::uint64_t bytes;   // that are still to come
   };
 
   std::span<const TensorInfo> tensors(std::size_t part) const {
@@ -244,8 +244,11 @@ class GgufWriter final : public Writer {
     const std::size_t part = files_.size();
     NIBBLE_TRY(OutputFile file, OutputFile::create(path));
     NIBBLE_TRY_IN(path, const auto bytes, part_bytes(part, header.bytes().size()));
-    for (const TensorInfo& tensor : tensors(part))
-      left_.push_back({tensor.name, tensor.bytes, part});
+    std::uint64_t offset = header.bytes().size();
+    for (const TensorInfo& tensor : tensors(part)) {
+      left_.push_back({tensor.name, part, offset, tensor.bytes});
+      offset += (tensor.bytes + alignment_ - 1) / alignment_ * alignment_;
+    }
     NIBBLE_DO(file.reserve(bytes));
     NIBBLE_DO(file.write(header.bytes()));
     header_bytes_.push_back(header.bytes().size());
@@ -253,12 +256,11 @@ class GgufWriter final : public Writer {
     return {};
   }
 
-  /// Tensors from the current one up to `end` have all their bytes.
-  Status check_complete(std::size_t end) const {
-    for (std::size_t i = current_; i < end; ++i)
-      if (left_[i].bytes > 0)
+  Status check_complete() const {
+    for (const Left& tensor : left_)
+      if (tensor.bytes > 0)
         return fail(ErrorCode::internal, "{}: tensor {}: {} bytes were not written",
-                    files_[left_[i].file].path(), quote(left_[i].name), left_[i].bytes);
+                    files_[tensor.file].path(), quote(tensor.name), tensor.bytes);
     return {};
   }
 
@@ -268,7 +270,6 @@ class GgufWriter final : public Writer {
   std::vector<std::uint64_t> header_bytes_;
   std::vector<OutputFile> files_;
   std::vector<Left> left_;
-  std::size_t current_ = 0;
 };
 
 Result<std::unique_ptr<GgufWriter>> make_writer(const Metadata& metadata,

@@ -16,8 +16,7 @@ struct WriteOptions {
 };
 
 /// Writes one model. Nothing appears under a final name before finish(); destruction without it
-/// removes what was written. Tensors are given in the order of `tensors`; each may come in several
-/// pieces.
+/// removes what was written. Tensors may come in any order, and each in several pieces.
 class Writer {
  public:
   virtual ~Writer() = default;

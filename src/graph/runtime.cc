@@ -55,10 +55,16 @@ Result<std::unique_ptr<Runtime>> Runtime::load(const Model& model, const Runtime
   auto state = std::make_unique<State>(model.graph(), options.threads);
   state->path = model.source().path();
   state->precision = options.precision;
+  const auto wanted = [&](std::size_t i) {
+    const Weight& weight = model.graph().weights[i];
+    return options.block < 0 || weight.layer == options.block || weight.role == Weight::Role::rope;
+  };
   std::uint64_t total = 0, done = 0;
-  for (const TensorInfo& info : model.tensors()) total += info.bytes;
+  for (std::size_t i = 0; i < model.tensors().size(); ++i)
+    if (wanted(i)) total += model.tensors()[i].bytes;
   progress.begin("load", total, "bytes");
   for (std::size_t i = 0; i < model.tensors().size(); ++i) {
+    if (!wanted(i)) continue;
     const TensorInfo& info = model.tensors()[i];
     const std::string where = state->path + ": tensor '" + info.name + "'";
     if (info.shape.size() == 2) {
@@ -74,9 +80,13 @@ Result<std::unique_ptr<Runtime>> Runtime::load(const Model& model, const Runtime
   progress.end();
 
   const Graph& graph = state->graph;
-  state->compile(graph.before, state->layers);
-  for (const auto& block : graph.blocks) state->compile(block, state->layers);
-  state->compile(graph.after, state->after);
+  if (options.block >= 0) {
+    state->compile(graph.blocks[std::size_t(options.block)], state->layers);
+  } else {
+    state->compile(graph.before, state->layers);
+    for (const auto& block : graph.blocks) state->compile(block, state->layers);
+    state->compile(graph.after, state->after);
+  }
   state->rope = RopeTable(graph.config, false);
   if (graph.config.rope_theta_local > 0) state->local_rope = RopeTable(graph.config, true);
   return std::unique_ptr<Runtime>(new Runtime(std::move(state)));
@@ -84,6 +94,13 @@ Result<std::unique_ptr<Runtime>> Runtime::load(const Model& model, const Runtime
 
 Runtime::Runtime(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Runtime::~Runtime() = default;
+
+Status Runtime::replace(const std::string& weight, const Format& format,
+                        std::span<const std::byte> bytes) {
+  Matrix& matrix = state_->matrices.at(weight);
+  NIBBLE_TRY(matrix, Matrix::pack(format, matrix.rows(), matrix.columns(), bytes, state_->pool));
+  return {};
+}
 
 const Graph& Runtime::graph() const { return state_->graph; }
 ThreadPool& Runtime::pool() { return state_->pool; }

@@ -19,6 +19,8 @@ struct RuntimeOptions {
   int threads = 0;  // < 1: one per core
   /// exact also keeps keys and values in float32, fast in fp16.
   Precision precision = Precision::fast;
+  /// Load this transformer block only, for Session::advance; < 0: the whole model.
+  int block = -1;
 };
 
 /// A loaded model. Immutable after loading; sessions refer to it and use its threads one at a time.
@@ -30,6 +32,9 @@ class Runtime {
                                                const RuntimeOptions& options = {},
                                                Progress& progress = no_progress());
   ~Runtime();
+
+  /// Puts other bytes of the same shape in place of a weight matrix, when no session is running.
+  Status replace(const std::string& weight, const Format& format, std::span<const std::byte> bytes);
 
   const Graph& graph() const;
   ThreadPool& pool();
@@ -69,6 +74,11 @@ class Session {
   /// session keeps the tokens of a call that failed with non-finite logits.
   Result<std::span<const float>> forward(std::span<const std::uint32_t> tokens,
                                          Logits wanted = Logits::last);
+
+  /// For a runtime of one block: hidden [tokens][embedding], what the block before made of the
+  /// first tokens of a sequence, becomes what this one makes of them. Errors: more tokens than the
+  /// context, values that are not finite.
+  Status advance(std::span<float> hidden);
 
   void set_tap(TapFunction tap);
 

@@ -50,7 +50,7 @@ struct Session::State {
     return slots[std::size_t(slot)].data() + token * width(slot);
   }
 
-  Status run_chunk(std::span<const std::uint32_t> tokens);
+  void prepare(std::size_t tokens);
   void run(const std::vector<Step>& steps, std::span<const std::uint32_t> tokens,
            std::int64_t first);
   void run_step(const Step& step, std::span<const std::uint32_t> tokens, std::int64_t first,
@@ -153,6 +153,15 @@ void Session::State::run_step(const Step& step, std::span<const std::uint32_t> t
   }
 }
 
+/// Makes room for a chunk of tokens at the present position.
+void Session::State::prepare(std::size_t tokens) {
+  for (std::size_t i = 0; i < slots.size(); ++i)
+    if (Slot(i) != logits_slot && slots[i].size() < tokens * std::size_t(width(Slot(i))))
+      slots[i].resize(tokens * std::size_t(width(Slot(i))));
+  model.rope.fill(position, std::int64_t(tokens), cosines, sines);
+  model.local_rope.fill(position, std::int64_t(tokens), local_cosines, local_sines);
+}
+
 /// Runs tokens [first, end) of the chunk.
 void Session::State::run(const std::vector<Step>& steps, std::span<const std::uint32_t> tokens,
                          std::int64_t first) {
@@ -188,12 +197,7 @@ Result<std::span<const float>> Session::forward(std::span<const std::uint32_t> t
   s.logits_row = 0;
   for (std::size_t begin = 0; begin < tokens.size(); begin += kChunk) {
     const auto chunk = tokens.subspan(begin, std::min(kChunk, tokens.size() - begin));
-    for (std::size_t i = 0; i < s.slots.size(); ++i)
-      if (Slot(i) != s.logits_slot &&
-          s.slots[i].size() < chunk.size() * std::size_t(s.width(Slot(i))))
-        s.slots[i].resize(chunk.size() * std::size_t(s.width(Slot(i))));
-    s.model.rope.fill(s.position, std::int64_t(chunk.size()), s.cosines, s.sines);
-    s.model.local_rope.fill(s.position, std::int64_t(chunk.size()), s.local_cosines, s.local_sines);
+    s.prepare(chunk.size());
     s.run(s.model.layers, chunk, 0);
     s.position += std::uint32_t(chunk.size());
     const bool last = begin + chunk.size() == tokens.size();
@@ -207,6 +211,29 @@ Result<std::span<const float>> Session::forward(std::span<const std::uint32_t> t
   if (!all_finite(s.logits.data(), s.logits.size()))
     return fail(ErrorCode::corrupt, "{}: the model's output is not finite", s.model.path);
   return std::span<const float>(s.logits);
+}
+
+Status Session::advance(std::span<float> hidden) {
+  State& s = *state_;
+  const Slot entry = s.model.layers.front().node->in[0], exit = s.model.layers.back().node->out;
+  const std::size_t row = std::size_t(s.width(entry)), tokens = hidden.size() / row;
+  NIBBLE_CHECK(hidden.size() == tokens * row && s.width(exit) == s.width(entry));
+  if (tokens > s.context)
+    return fail(ErrorCode::invalid, "{} tokens do not fit into a context of {}", tokens, s.context);
+  s.position = 0;
+  // Blocks do not look at the tokens themselves.
+  const std::vector<std::uint32_t> none(std::min(tokens, kChunk));
+  for (std::size_t begin = 0; begin < tokens; begin += kChunk) {
+    const std::size_t count = std::min(kChunk, tokens - begin);
+    s.prepare(count);
+    std::copy_n(hidden.data() + begin * row, count * row, s.at(entry, 0));
+    s.run(s.model.layers, std::span(none).first(count), 0);
+    std::copy_n(s.at(exit, 0), count * row, hidden.data() + begin * row);
+    s.position += std::uint32_t(count);
+  }
+  if (!all_finite(hidden.data(), hidden.size()))
+    return fail(ErrorCode::corrupt, "{}: the model's activations are not finite", s.model.path);
+  return {};
 }
 
 }  // namespace nibble

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <numeric>
 #include <optional>
 
 #include "base/threads.h"
@@ -12,9 +13,10 @@
 #include "nibble/version.h"
 #include "plan/plan.h"
 #include "plan/recipe.h"
+#include "quantize/checkpoint.h"
+#include "quantize/feedback.h"
 #include "quantize/file_hash.h"
 #include "quantize/importance.h"
-#include "quantize/input.h"
 #include "quantize/output.h"
 #include "quantize/verify.h"
 #include "round/rounder.h"
@@ -33,10 +35,11 @@ constexpr std::size_t kHexDigits = 64;
 
 /// Everything that is decided before the first weight is read.
 struct Job {
-  std::unique_ptr<Input> input;
+  std::unique_ptr<Checkpoint> checkpoint;
   Recipe recipe;
   const Rounder* rounder = nullptr;
   std::optional<Importance> importance;
+  std::unique_ptr<FeedbackSource> feedback;  // where the rounding makes use of second moments
   Plan plan;
   Metadata metadata;  // of the output, with a placeholder for the hash of the source
   std::uint64_t bytes = 0;
@@ -75,12 +78,18 @@ void add_provenance(Job& job) {
   metadata.set("general.file_type", job.plan.file_type);
   metadata.set("nibble.version", std::string(version()));
   metadata.set("nibble.recipe", to_string(job.recipe));
-  const std::size_t files = job.input->source().files().size();
+  const std::size_t files = job.checkpoint->source().files().size();
   const std::string blank(kHexDigits, '0');
   if (files == 1)
     metadata.set(kSourceHash, blank);
   else
     metadata.set(kSourceHash, std::vector<std::string>(files, blank));
+  if (job.feedback) {
+    metadata.set("nibble.calibration.text",
+                 std::filesystem::path(job.feedback->name()).filename().string());
+    metadata.set("nibble.calibration.tokens", job.feedback->tokens());
+    metadata.set("nibble.calibration.sha256", job.feedback->sha256());
+  }
   if (!job.importance) return;
   const Imatrix& imatrix = job.importance->imatrix;
   metadata.set("quantize.imatrix.file", job.importance->name);
@@ -108,13 +117,17 @@ Result<Job> prepare(const QuantizeOptions& options, bool plan_only, Progress& pr
     NIBBLE_TRY(Override each, parse_override(text));
     overrides.push_back(std::move(each));
   }
-  NIBBLE_TRY(job.input, Input::open(options.source));
+  NIBBLE_TRY(job.checkpoint, Checkpoint::open(options.source));
   const bool wanted = wants_importance(options, job.rounder->needs_stats());
   if (wanted && !plan_only) {
-    NIBBLE_TRY(job.importance, find_importance(options, progress));
+    if (job.rounder->needs_moments()) {
+      NIBBLE_TRY(job.feedback, FeedbackSource::open(options, progress));
+    } else {
+      NIBBLE_TRY(job.importance, find_importance(options, progress));
+    }
   }
-  NIBBLE_TRY(job.plan, make_plan(job.input->plan_input(), target, overrides, wanted));
-  NIBBLE_TRY(job.metadata, job.input->metadata());
+  NIBBLE_TRY(job.plan, make_plan(job.checkpoint->plan_input(), target, overrides, wanted));
+  NIBBLE_TRY(job.metadata, job.checkpoint->metadata());
   add_provenance(job);
   NIBBLE_TRY_IN(options.source, job.bytes,
                 gguf_bytes(job.metadata, planned_tensors(job.plan), {options.split_bytes}));
@@ -125,12 +138,12 @@ QuantizeReport report_of(const Job& job) {
   const Plan& plan = job.plan;
   QuantizeReport report{.target = plan.target.name(),
                         .recipe = to_string(job.recipe),
-                        .architecture = job.input->plan_input().arch,
+                        .architecture = job.checkpoint->plan_input().arch,
                         .bytes = job.bytes,
                         .tensor_bytes = plan.tensor_bytes,
                         .parameters = plan.weights,
                         .bits_per_weight = plan.bits_per_weight()};
-  for (const TensorInfo& tensor : job.input->tensors()) report.source_bytes += tensor.bytes;
+  for (const TensorInfo& tensor : job.checkpoint->tensors()) report.source_bytes += tensor.bytes;
   for (const PlannedTensor& planned : plan.tensors)
     report.tensors.push_back({.name = planned.tensor.name,
                               .shape = planned.tensor.shape,
@@ -145,14 +158,14 @@ QuantizeReport report_of(const Job& job) {
 /// Makes the bytes of one tensor after the other and hands them to the writer.
 class Maker {
  public:
-  Maker(const Job& job, ThreadPool& pool, BackgroundWriter& out)
-      : job_(job), input_(*job.input), pool_(pool), out_(out) {}
+  Maker(const Job& job, ThreadPool& pool, BackgroundWriter& out, const Progress& progress)
+      : job_(job), checkpoint_(*job.checkpoint), pool_(pool), out_(out), progress_(progress) {}
 
   Status make(std::size_t index, QuantizedTensor& report) {
     const PlannedTensor& planned = job_.plan.tensors[index];
-    const bool copied = planned.stored == planned.tensor.format && input_.keeps_values(index);
+    const bool copied = planned.stored == planned.tensor.format && checkpoint_.keeps_values(index);
     NIBBLE_DO_IN("tensor " + planned.tensor.name, copied ? copy(index) : round(index, report));
-    input_.release(index, 0, planned.tensor.rows());
+    checkpoint_.release(index, 0, planned.tensor.rows());
     return {};
   }
 
@@ -171,8 +184,8 @@ class Maker {
       auto buffer = out_.acquire(rows * row);
       pool_.run(std::int64_t(rows), panel(row), [&](std::int64_t begin, std::int64_t end) {
         const std::uint64_t b = first + std::uint64_t(begin), e = first + std::uint64_t(end);
-        input_.load_bytes(index, b, e, buffer.data.get() + std::uint64_t(begin) * row);
-        input_.release(index, b, e);
+        checkpoint_.load_bytes(index, b, e, buffer.data.get() + std::uint64_t(begin) * row);
+        checkpoint_.release(index, b, e);
       });
       NIBBLE_DO(out_.push(index, std::move(buffer)));
     }
@@ -213,29 +226,59 @@ class Maker {
             mean_square.subspan(matrices > 1 ? m * tensor.columns() : 0, tensor.columns());
       task.load = [&, m](std::int64_t begin, std::int64_t end, float* out) {
         const std::uint64_t b = m * rows + std::uint64_t(begin), e = m * rows + std::uint64_t(end);
-        input_.load_rows(index, b, e, out);
+        checkpoint_.load_rows(index, b, e, out);
         // Giving pages back interrupts every core, so a whole window at a time. Rows that another
         // thread still reads come back by themselves, and go when the tensor is done.
         if (const std::uint64_t w = e / window; w != b / window)
-          input_.release(index, b / window * window, w * window);
+          checkpoint_.release(index, b / window * window, w * window);
       };
       task.out = buffer.bytes().subspan(m * (tensor.bytes / matrices), tensor.bytes / matrices);
-      const Rounder* rounder = job_.rounder->needs_stats() && mean_square.empty()
-                                   ? find_rounder("nearest")
-                                   : job_.rounder;
-      NIBBLE_TRY(const RoundReport errors, rounder->round(task, pool_));
+      NIBBLE_TRY(const RoundReport errors, round(tensor, task, report));
       report.squared_error += errors.squared_error;
       report.weighted_error += errors.weighted_error;
       report.squared_weight += errors.squared_weight;
     }
+    if (fed(tensor)) NIBBLE_DO(job_.feedback->put(tensor.name, *tensor.format, buffer.bytes()));
     return out_.push(index, std::move(buffer));
   }
 
+  bool fed(const TensorInfo& tensor) const {
+    return job_.feedback && tensor.shape.size() == 2 && job_.feedback->block_of(tensor.name) >= 0;
+  }
+
+  Result<RoundReport> round(const TensorInfo& tensor, RoundTask& task, QuantizedTensor& report) {
+    if (fed(tensor)) {
+      FeedbackChoice choice;
+      NIBBLE_DO(job_.feedback->enter(job_.feedback->block_of(tensor.name), progress_));
+      NIBBLE_TRY(const RoundReport errors,
+                 job_.feedback->round(tensor.name, task, *job_.rounder, choice, pool_));
+      report.feedback = choice;
+      return errors;
+    }
+    const bool unknown = job_.rounder->needs_stats() && task.stats.mean_square.empty();
+    return (unknown ? find_rounder("nearest") : job_.rounder)->round(task, pool_);
+  }
+
   const Job& job_;
-  const Input& input_;
+  const Checkpoint& checkpoint_;
   ThreadPool& pool_;
   BackgroundWriter& out_;
+  const Progress& progress_;
 };
+
+/// Feedback takes blocks in turn, whatever the order of the file.
+std::vector<std::size_t> order_of_work(const Job& job) {
+  std::vector<std::size_t> order(job.plan.tensors.size());
+  std::iota(order.begin(), order.end(), 0);
+  if (!job.feedback) return order;
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    const auto block = [&](std::size_t i) {
+      return job.feedback->block_of(job.plan.tensors[i].tensor.name);
+    };
+    return block(a) < block(b);
+  });
+  return order;
+}
 
 void note_choices(const Job& job, Progress& progress) {
   std::size_t lossy = 0, unknown = 0;
@@ -276,12 +319,12 @@ Status make_all(const Job& job, ThreadPool& pool, Writer& writer, QuantizeReport
   for (const PlannedTensor& planned : job.plan.tensors)
     largest = std::max(largest, planned.tensor.bytes);
   BackgroundWriter out(writer, std::max(largest, kBufferLimit));
-  Maker maker(job, pool, out);
+  Maker maker(job, pool, out, progress);
   progress.begin("quantizing", report.source_bytes, "bytes");
-  for (std::size_t i = 0; i < job.plan.tensors.size(); ++i) {
+  for (const std::size_t i : order_of_work(job)) {
     if (progress.cancelled()) return fail(ErrorCode::cancelled, "stopped; nothing was written");
-    NIBBLE_DO_IN(job.input->source().path(), maker.make(i, report.tensors[i]));
-    progress.update(done += job.input->tensors()[i].bytes);
+    NIBBLE_DO_IN(job.checkpoint->source().path(), maker.make(i, report.tensors[i]));
+    progress.update(done += job.checkpoint->tensors()[i].bytes);
   }
   NIBBLE_DO(out.drain());
   progress.end();
@@ -310,7 +353,7 @@ Result<QuantizeReport> quantize(const QuantizeOptions& options, Progress& progre
   const std::vector<TensorInfo> tensors = planned_tensors(job.plan);
   NIBBLE_TRY(const auto writer,
              create_gguf(options.output, job.metadata, tensors, {options.split_bytes}));
-  FileHasher hasher(job.input->source().files());
+  FileHasher hasher(job.checkpoint->source().files());
   ThreadPool pool(options.threads);
   NIBBLE_DO(make_all(job, pool, *writer, report, progress));
   NIBBLE_TRY(auto hashes, hasher.finish());

@@ -16,6 +16,7 @@ class Consecutive {
 
   Floats level(Floats x) const { return nearest_integer(min(max(x, low_), high_)); }
   Ints code(Floats x) const { return __builtin_convertvector(level(x), Ints) - zero_; }
+  Floats at(Ints code) const { return __builtin_convertvector(code + zero_, Floats); }
 
  private:
   Floats low_, high_;
@@ -45,24 +46,26 @@ class Table {
     node += node - (x > pick(middles_ + (kLanes == 8 ? 8 : 0), node));  // nodes 8 .. 15
     return node & 15;
   }
-
- private:
 #if NIBBLE_VECTOR_BYTES >= 32 && !defined(__clang__)
-  /// Entries of the kLanes that start at `table`; a vector holds them all.
-  static Floats pick(const float* table, Ints index) {
-    return __builtin_shuffle(load(table), index);
-  }
   Floats at(Ints code) const {
     if constexpr (kLanes == 16) return pick(levels_, code);
     return select(code > 7, pick(levels_ + 8, code), pick(levels_, code));
   }
+
+ private:
+  /// Entries of the kLanes that start at `table`; a vector holds them all.
+  static Floats pick(const float* table, Ints index) {
+    return __builtin_shuffle(load(table), index);
+  }
 #else
+  Floats at(Ints code) const { return pick(levels_, code); }
+
+ private:
   static Floats pick(const float* table, Ints index) {
     Floats out;
     for (int l = 0; l < kLanes; ++l) out[l] = table[index[l]];
     return out;
   }
-  Floats at(Ints code) const { return pick(levels_, code); }
 #endif
 
   alignas(64) float middles_[16];

@@ -10,6 +10,7 @@
 #include "base/result.h"
 #include "base/threads.h"
 #include "format/format.h"
+#include "round/second_moment.h"
 
 namespace nibble {
 
@@ -17,6 +18,8 @@ namespace nibble {
 struct LayerStats {
   std::span<const float> mean_square;  // E[x_j^2], the importance of column j; empty: unknown
   std::uint64_t count = 0;             // tokens seen
+  /// For blocks of the task's format; null: how columns move together is unknown.
+  const FeedbackFactor* factor = nullptr;
 };
 
 /// A whole weight matrix to be rounded, row by row. Rows are produced on demand, so that no more
@@ -44,6 +47,7 @@ class Rounder {
   virtual ~Rounder() = default;
   virtual std::string_view id() const = 0;  // "nearest", "importance"
   virtual bool needs_stats() const = 0;
+  virtual bool needs_moments() const { return false; }  // makes use of LayerStats::factor
   /// Results are bit-identical for every thread count and every instruction set. Errors name the
   /// row and column of a weight that is not finite or that the format cannot hold.
   virtual Result<RoundReport> round(const RoundTask& task, ThreadPool& pool) const = 0;

@@ -5,39 +5,14 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <memory>
-#include <vector>
 
 #include "base/cpu.h"
 
 namespace nibble {
 namespace {
 
-// Beyond what any format can store: keeps the sums of the search finite.
-constexpr float kLargest = 1e9f;
 // Importance of columns that calibration never saw, relative to the mean of their block.
 constexpr float kLeastImportance = 1e-6f;
-
-const BlockSearch* find_search(std::string_view isa) {
-  for (const BlockSearch* search : search_registry())
-    if (search->isa == isa) return search;
-  return nullptr;
-}
-
-/// Each block's importance around 1: the search takes only ratios within a block.
-std::vector<float> normalised(std::span<const float> importance, std::int64_t block) {
-  std::vector<float> out(importance.size());
-  for (std::size_t b = 0; b < out.size(); b += std::size_t(block)) {
-    double sum = 0;
-    for (std::int64_t j = 0; j < block; ++j) sum += importance[b + std::size_t(j)];
-    const double mean = sum / double(block);
-    for (std::int64_t j = 0; j < block; ++j) {
-      const std::size_t i = b + std::size_t(j);
-      out[i] = mean > 0 ? float(importance[i] / mean) + kLeastImportance : 1.0f;
-    }
-  }
-  return out;
-}
 
 /// Index of the first value that is NaN or infinite; `count` if there is none.
 std::int64_t find_not_finite(const float* values, std::int64_t count) {
@@ -57,37 +32,58 @@ struct StripReport {
   std::int64_t bad = -1;  // index (row * columns + column) of the first weight that has no place
 };
 
-/// The memory one thread needs for a strip.
-struct alignas(64) Workspace {
-  float x[kMaxBlock * kStripRows];
-  SearchResult found;
-  std::unique_ptr<float[]> rows, decoded;
+/// Packs the blocks of one strip into the rows' bytes.
+class Packer final : public StripSink {
+ public:
+  Packer(const Format& format, std::int64_t columns, int count, std::byte* out)
+      : format_(format),
+        row_bytes_(format.row_bytes(std::size_t(columns))),
+        count_(count),
+        out_(out) {}
+
+  void put(std::int64_t block, const SearchResult& found) override {
+    const int n = format_.block(), subs = n / format_.layout().sub;
+    for (int r = 0; r < count_; ++r) {
+      Grid grid;
+      Code codes[kMaxBlock];
+      grid.d = found.d[r];
+      grid.dmin = found.dmin[r];
+      for (int s = 0; s < subs; ++s) {
+        grid.sub_scale[s] = found.sub_scale[s][r];
+        grid.sub_min[s] = found.sub_min[s][r];
+      }
+      for (int j = 0; j < n; ++j) codes[j] = found.codes[j][r];
+      format_.pack(grid, codes,
+                   out_ + std::size_t(r) * row_bytes_ + std::size_t(block) * format_.spec().bytes);
+    }
+  }
+
+ private:
+  const Format& format_;
+  std::size_t row_bytes_;
+  int count_;
+  std::byte* out_;
 };
 
 class Strips {
  public:
-  Strips(const RoundTask& task, std::span<const float> importance, const BlockSearch& search)
+  Strips(const RoundTask& task, std::span<const float> importance, const StripMethod* method)
       : task_(task),
         format_(*task.format),
         importance_(importance),
-        search_(search),
-        quantized_(format_.layout().scales != Layout::Scales::none) {
-    if (!quantized_) return;
-    spec_ = search_spec(format_);
-    normalised_ = normalised(importance, format_.block());
-  }
+        method_(task.format->layout().scales == Layout::Scales::none ? nullptr : method) {}
 
   Result<RoundReport> run(ThreadPool& pool) {
     const std::int64_t count = (task_.rows + kStripRows - 1) / kStripRows;
     std::vector<StripReport> reports(static_cast<std::size_t>(count));
     std::atomic<std::int64_t> next{0};
     pool.run_all([&](int) {
-      const auto space = std::make_unique<Workspace>();
-      space->rows = std::make_unique<float[]>(std::size_t(kStripRows * task_.columns));
-      space->decoded = std::make_unique<float[]>(std::size_t(task_.columns));
+      const auto scratch = method_ ? method_->scratch() : nullptr;
+      const auto rows = std::make_unique<float[]>(std::size_t(kStripRows * task_.columns));
+      const auto decoded = std::make_unique<float[]>(std::size_t(task_.columns));
       for (std::int64_t i = next++; i < count; i = next++)
-        reports[std::size_t(i)] =
-            strip(i * kStripRows, std::min(task_.rows, (i + 1) * kStripRows), *space);
+        reports[std::size_t(i)] = strip(i * kStripRows, std::min(task_.rows, (i + 1) * kStripRows),
+                                        rows.get(), decoded.get(), scratch.get());
     });
     RoundReport total;
     for (const StripReport& report : reports) {
@@ -100,10 +96,10 @@ class Strips {
   }
 
  private:
-  StripReport strip(std::int64_t begin, std::int64_t end, Workspace& space) const {
+  StripReport strip(std::int64_t begin, std::int64_t end, float* rows, float* decoded,
+                    StripMethod::Scratch* scratch) const {
     StripReport report;
     const std::int64_t columns = task_.columns;
-    float* rows = space.rows.get();
     task_.load(begin, end, rows);
     const std::int64_t count = (end - begin) * columns;
     if (const std::int64_t bad = find_not_finite(rows, count); bad < count) {
@@ -113,44 +109,22 @@ class Strips {
     const std::size_t row_bytes = format_.row_bytes(std::size_t(columns));
     std::byte* out = task_.out.data() + std::size_t(begin) * row_bytes;
     const std::size_t blocks = std::size_t(columns / format_.block());
-    if (quantized_)
-      for (std::size_t b = 0; b < blocks; ++b) block(rows, int(end - begin), b, out, space);
-    else
+    if (method_) {
+      Packer packer(format_, columns, int(end - begin), out);
+      method_->choose({rows, int(end - begin), columns}, *scratch, packer);
+    } else {
       format_.encode(rows, blocks * std::size_t(end - begin), out);
+    }
     for (std::int64_t r = 0; r < end - begin; ++r) {
-      format_.decode(out + std::size_t(r) * row_bytes, blocks, space.decoded.get());
-      measure(rows + r * columns, space.decoded.get(), report.sums);
-      if (quantized_) continue;  // scales are finite by construction
-      if (const std::int64_t bad = find_not_finite(space.decoded.get(), columns); bad < columns) {
+      format_.decode(out + std::size_t(r) * row_bytes, blocks, decoded);
+      measure(rows + r * columns, decoded, report.sums);
+      if (method_) continue;  // scales are finite by construction
+      if (const std::int64_t bad = find_not_finite(decoded, columns); bad < columns) {
         report.bad = (begin + r) * columns + bad;
         return report;
       }
     }
     return report;
-  }
-
-  void block(const float* rows, int count, std::size_t b, std::byte* out, Workspace& space) const {
-    const int n = format_.block();
-    const std::size_t first = b * std::size_t(n);
-    for (int r = 0; r < kStripRows; ++r) {
-      const float* row = rows + std::min(r, count - 1) * task_.columns + first;
-      for (int j = 0; j < n; ++j)
-        space.x[j * kStripRows + r] = std::clamp(row[j], -kLargest, kLargest);
-    }
-    search_.run(&spec_, space.x, normalised_.data() + first, &space.found);
-    const std::size_t row_bytes = format_.row_bytes(std::size_t(task_.columns));
-    for (int r = 0; r < count; ++r) {
-      Grid grid;
-      Code codes[kMaxBlock];
-      grid.d = space.found.d[r];
-      grid.dmin = space.found.dmin[r];
-      for (int s = 0; s < n / spec_.sub; ++s) {
-        grid.sub_scale[s] = space.found.sub_scale[s][r];
-        grid.sub_min[s] = space.found.sub_min[s][r];
-      }
-      for (int j = 0; j < n; ++j) codes[j] = space.found.codes[j][r];
-      format_.pack(grid, codes, out + std::size_t(r) * row_bytes + b * format_.spec().bytes);
-    }
   }
 
   /// Adds the squared errors of one row: in float32 over short runs of columns, each lane at most
@@ -198,13 +172,63 @@ class Strips {
   const RoundTask& task_;
   const Format& format_;
   std::span<const float> importance_;
+  const StripMethod* method_;
+};
+
+/// Every block for itself.
+class BlockwiseSearch final : public StripMethod {
+ public:
+  BlockwiseSearch(const Format& format, std::span<const float> importance,
+                  const BlockSearch& search)
+      : search_(search),
+        spec_(search_spec(format)),
+        importance_(normalised(importance, spec_.block)) {}
+
+  std::unique_ptr<Scratch> scratch() const override { return std::make_unique<Workspace>(); }
+
+  void choose(const Strip& strip, Scratch& scratch, StripSink& sink) const override {
+    auto& space = static_cast<Workspace&>(scratch);
+    for (std::int64_t b = 0, j = 0; j < strip.columns; ++b, j += spec_.block) {
+      strip.gather(j, j + spec_.block, space.x);
+      search_.run(&spec_, space.x, importance_.data() + j, &space.found);
+      sink.put(b, space.found);
+    }
+  }
+
+ private:
+  struct alignas(64) Workspace final : Scratch {
+    alignas(64) float x[kMaxBlock * kStripRows];
+    SearchResult found;
+  };
+
   const BlockSearch& search_;
-  bool quantized_;
-  SearchSpec spec_{};
-  std::vector<float> normalised_;
+  SearchSpec spec_;
+  std::vector<float> importance_;
 };
 
 }  // namespace
+
+void Strip::gather(std::int64_t begin, std::int64_t end, float* out) const {
+  for (int r = 0; r < kStripRows; ++r) {
+    const float* row = rows + std::min(r, count - 1) * columns;
+    for (std::int64_t j = begin; j < end; ++j)
+      out[(j - begin) * kStripRows + r] = std::clamp(row[j], -kLargestWeight, kLargestWeight);
+  }
+}
+
+std::vector<float> normalised(std::span<const float> importance, std::int64_t block) {
+  std::vector<float> out(importance.size());
+  for (std::size_t b = 0; b < out.size(); b += std::size_t(block)) {
+    double sum = 0;
+    for (std::int64_t j = 0; j < block; ++j) sum += importance[b + std::size_t(j)];
+    const double mean = sum / double(block);
+    for (std::int64_t j = 0; j < block; ++j) {
+      const std::size_t i = b + std::size_t(j);
+      out[i] = mean > 0 ? float(importance[i] / mean) + kLeastImportance : 1.0f;
+    }
+  }
+  return out;
+}
 
 SearchSpec search_spec(const Format& format) {
   const Layout& l = format.layout();
@@ -221,15 +245,14 @@ SearchSpec search_spec(const Format& format) {
           .levels = l.levels.data()};
 }
 
-Result<RoundReport> round_rows(const RoundTask& task, std::span<const float> importance,
-                               ThreadPool& pool) {
-  const BlockSearch* search = find_search(active_isa());
-  if (search == nullptr)
-    return fail(ErrorCode::unsupported,
-                "NIBBLE_ISA names an instruction set that this processor or build does not have");
-  NIBBLE_CHECK(task.columns % task.format->block() == 0);
-  NIBBLE_CHECK(task.out.size() ==
-               std::size_t(task.rows) * task.format->row_bytes(std::size_t(task.columns)));
+Result<const BlockSearch*> active_search() {
+  for (const BlockSearch* search : search_registry())
+    if (search->isa == active_isa()) return search;
+  return fail(ErrorCode::unsupported,
+              "NIBBLE_ISA names an instruction set that this processor or build does not have");
+}
+
+Status check_importance(const RoundTask& task, std::span<const float> importance) {
   if (importance.size() != std::size_t(task.columns))
     return fail(ErrorCode::invalid,
                 "importance of {} columns for a matrix of {}: it is of another model",
@@ -238,7 +261,25 @@ Result<RoundReport> round_rows(const RoundTask& task, std::span<const float> imp
     if (!(importance[j] >= 0 && std::isfinite(importance[j])))
       return fail(ErrorCode::corrupt, "importance of column {} is {}: calibrate again", j,
                   importance[j]);
-  return Strips(task, importance, *search).run(pool);
+  return {};
+}
+
+Result<RoundReport> round_strips(const RoundTask& task, std::span<const float> importance,
+                                 const StripMethod* method, ThreadPool& pool) {
+  NIBBLE_CHECK(task.columns % task.format->block() == 0);
+  NIBBLE_CHECK(task.out.size() ==
+               std::size_t(task.rows) * task.format->row_bytes(std::size_t(task.columns)));
+  return Strips(task, importance, method).run(pool);
+}
+
+Result<RoundReport> round_rows(const RoundTask& task, std::span<const float> importance,
+                               ThreadPool& pool) {
+  NIBBLE_TRY(const BlockSearch* search, active_search());
+  NIBBLE_DO(check_importance(task, importance));
+  if (task.format->layout().scales == Layout::Scales::none)
+    return round_strips(task, importance, nullptr, pool);
+  const BlockwiseSearch method(*task.format, importance, *search);
+  return round_strips(task, importance, &method, pool);
 }
 
 }  // namespace nibble

@@ -1,23 +1,72 @@
-// The way every rounder without error feedback takes through a matrix: strips of rows, block by
-// block.
+// The way every rounder takes through a matrix: strips of rows, whose scales and codes a
+// StripMethod chooses; packing them, and the errors of what was written, are the same for all.
 #pragma once
 
+#include <memory>
 #include <span>
+#include <vector>
 
 #include "round/rounder.h"
 #include "round/search.h"
 
 namespace nibble {
 
-/// Rounds `task` so that sum_j importance_j (w_j - q_j)^2 is small in every block. `importance` has
-/// task.columns entries, finite and not negative. Errors: a weight that is not finite or too large
-/// for the format; NIBBLE_ISA naming what is not there.
+/// A strip of at most kStripRows rows of a matrix.
+struct Strip {
+  const float* rows;  // [count][columns], finite
+  int count;
+  std::int64_t columns;
+
+  /// Columns [begin, end) transposed: out[(end - begin)][kStripRows], within +-kLargestWeight.
+  /// Lanes beyond `count` repeat the last row.
+  void gather(std::int64_t begin, std::int64_t end, float* out) const;
+};
+
+// Beyond what any format can store: keeps the sums of the searches finite.
+inline constexpr float kLargestWeight = 1e9f;
+
+/// Where a method hands over the blocks it has decided.
+class StripSink {
+ public:
+  virtual ~StripSink() = default;
+  virtual void put(std::int64_t block, const SearchResult& found) = 0;
+};
+
+/// Chooses scales and codes for one quantized format.
+class StripMethod {
+ public:
+  virtual ~StripMethod() = default;
+  /// Memory of one thread, whatever the method needs.
+  struct Scratch {
+    virtual ~Scratch() = default;
+  };
+  virtual std::unique_ptr<Scratch> scratch() const = 0;
+  /// Hands every block of the strip to `sink` once, in any order. Called from many threads.
+  virtual void choose(const Strip& strip, Scratch& scratch, StripSink& sink) const = 0;
+};
+
+/// Rounds `task` with `method` (not used for formats without scales, whose codes are the values).
+/// `importance` weighs the reported errors: task.columns entries. Errors: a weight that is not
+/// finite or too large for the format.
+Result<RoundReport> round_strips(const RoundTask& task, std::span<const float> importance,
+                                 const StripMethod* method, ThreadPool& pool);
+
+/// Rounds `task` so that sum_j importance_j (w_j - q_j)^2 is small in every block. Errors: those of
+/// round_strips and check_importance.
 Result<RoundReport> round_rows(const RoundTask& task, std::span<const float> importance,
                                ThreadPool& pool);
+
+/// One entry a column, finite and not negative.
+Status check_importance(const RoundTask& task, std::span<const float> importance);
+
+/// Each block's importance around 1: the search takes only ratios within a block.
+std::vector<float> normalised(std::span<const float> importance, std::int64_t block);
 
 /// What the search needs to know of a quantized format.
 SearchSpec search_spec(const Format& format);
 
 std::span<const BlockSearch* const> search_registry();
+/// The search of the instruction set in use. Errors: NIBBLE_ISA naming what is not there.
+Result<const BlockSearch*> active_search();
 
 }  // namespace nibble

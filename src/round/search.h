@@ -20,7 +20,7 @@ struct SearchSpec {
 };
 
 /// The block of each of the strip's rows: stored scales and codes.
-struct SearchResult {
+struct alignas(64) SearchResult {
   float d[kStripRows], dmin[kStripRows];
   int16_t sub_scale[16][kStripRows], sub_min[16][kStripRows];
   uint8_t codes[256][kStripRows];

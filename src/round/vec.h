@@ -43,6 +43,12 @@ static inline void store_narrow(Integer* p, Ints x) {
   __builtin_memcpy(p, &narrow, kLanes * sizeof(Integer));
 }
 
+static inline bool any(Ints mask) {
+  int32_t all = 0;
+  for (int l = 0; l < kLanes; ++l) all |= mask[l];
+  return all != 0;
+}
+
 static inline Floats select(Ints mask, Floats a, Floats b) { return mask ? a : b; }
 static inline Floats min(Floats a, Floats b) { return a < b ? a : b; }
 static inline Floats max(Floats a, Floats b) { return a > b ? a : b; }

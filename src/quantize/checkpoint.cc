@@ -1,4 +1,4 @@
-#include "quantize/input.h"
+#include "quantize/checkpoint.h"
 
 #include <algorithm>
 #include <cstring>
@@ -36,9 +36,9 @@ PlanInput plan_input_of(const Metadata& metadata, std::vector<TensorInfo> tensor
   return input;
 }
 
-class GgufInput final : public Input {
+class GgufCheckpoint final : public Checkpoint {
  public:
-  explicit GgufInput(std::unique_ptr<Source> source)
+  explicit GgufCheckpoint(std::unique_ptr<Source> source)
       : source_(std::move(source)),
         plan_input_(plan_input_of(source_->metadata(), source_->tensors())) {}
 
@@ -75,9 +75,9 @@ class GgufInput final : public Input {
   PlanInput plan_input_;
 };
 
-class ModelInput final : public Input {
+class ModelCheckpoint final : public Checkpoint {
  public:
-  explicit ModelInput(Model model)
+  explicit ModelCheckpoint(Model model)
       : model_(std::move(model)),
         plan_input_(plan_input_of(gguf_metadata(model_), model_.tensors())) {}
 
@@ -116,17 +116,17 @@ bool known_arch(const Metadata& metadata) {
 
 }  // namespace
 
-Result<std::unique_ptr<Input>> Input::open(const std::string& path) {
+Result<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::string& path) {
   NIBBLE_TRY(auto source, open_source(path));
   if (source->tensors().empty())
     return fail(ErrorCode::invalid, "{}: holds no tensors; give a file or directory with weights",
                 path);
   if (source->metadata().entries().empty()) {
     NIBBLE_TRY(Model model, Model::from(std::move(source)));
-    return std::make_unique<ModelInput>(std::move(model));
+    return std::make_unique<ModelCheckpoint>(std::move(model));
   }
   if (known_arch(source->metadata())) NIBBLE_DO(Model::open(path));  // shapes fit the architecture
-  return std::make_unique<GgufInput>(std::move(source));
+  return std::make_unique<GgufCheckpoint>(std::move(source));
 }
 
 }  // namespace nibble

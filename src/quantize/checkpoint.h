@@ -12,13 +12,13 @@
 
 namespace nibble {
 
-class Input {
+class Checkpoint {
  public:
-  virtual ~Input() = default;
+  virtual ~Checkpoint() = default;
 
   /// GGUF files are taken as they are, tensor by tensor, also of architectures that nibble does not
   /// know; checkpoints of Hugging Face go through their architecture.
-  static Result<std::unique_ptr<Input>> open(const std::string& path);
+  static Result<std::unique_ptr<Checkpoint>> open(const std::string& path);
 
   virtual const Source& source() const = 0;
   virtual const PlanInput& plan_input() const = 0;

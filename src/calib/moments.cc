@@ -1,0 +1,46 @@
+#include "calib/moments.h"
+
+#include <cblas.h>
+
+#include <algorithm>
+
+namespace nibble {
+namespace {
+
+constexpr std::int64_t kPanel = 192;  // rows of the moment that one thread sums at a time
+
+}  // namespace
+
+void MomentSums::add(const std::string& tap, const float* values, std::int64_t tokens,
+                     std::int64_t width, ThreadPool& pool) {
+  // The pool has the threads; more of OpenBLAS's would change the order of its sums.
+  static const bool single = (openblas_set_num_threads(1), true);
+  (void)single;
+  SecondMoment& sum = taps_[tap];
+  if (sum.values.empty()) {
+    sum.columns = width;
+    sum.values.resize(std::size_t(width * width));
+  }
+  sum.count += std::uint64_t(tokens);
+  const int n = int(width), k = int(tokens);
+  pool.run((width + kPanel - 1) / kPanel, 1, [&](std::int64_t panel, std::int64_t) {
+    const std::int64_t begin = panel * kPanel, rows = std::min(kPanel, width - begin);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, int(rows), int(width - begin), k, 1,
+                values + begin, n, values + begin, n, 1, sum.values.data() + begin * width + begin,
+                n);
+  });
+}
+
+std::optional<SecondMoment> MomentSums::take(const std::string& tap) {
+  const auto found = taps_.extract(tap);
+  if (found.empty()) return std::nullopt;
+  SecondMoment m = std::move(found.mapped());
+  const std::size_t n = std::size_t(m.columns);
+  const float scale = 1 / float(m.count);
+  for (std::size_t i = 0; i < n; ++i)
+    for (std::size_t j = i; j < n; ++j)
+      m.values[i * n + j] = m.values[j * n + i] = m.values[i * n + j] * scale;
+  return m;
+}
+
+}  // namespace nibble

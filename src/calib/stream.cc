@@ -1,0 +1,81 @@
+#include "calib/stream.h"
+
+#include <algorithm>
+
+namespace nibble {
+
+Result<BlockStream> BlockStream::open(const Model& model, Corpus corpus, int threads) {
+  if (corpus.windows.size() < kHeldOut)
+    return fail(ErrorCode::invalid,
+                "{}: {} windows; error feedback needs at least {}: give a longer text", corpus.name,
+                corpus.windows.size(), kHeldOut);
+  BlockStream out(model, threads);
+  const Graph& graph = model.graph();
+  const Node& embed = graph.before.back();
+  NIBBLE_CHECK(graph.before.size() == 1 && embed.kind == Node::Kind::embed);
+  const auto table = model.find(embed.weight);
+  NIBBLE_CHECK(table.has_value());
+  out.width_ = graph.slot_width[std::size_t(embed.out)];
+  out.begins_.push_back(0);
+  for (const auto& window : corpus.windows)
+    out.begins_.push_back(out.begins_.back() + window.size());
+  out.hidden_.resize(out.begins_.back() * out.width_);
+  float* row = out.hidden_.data();
+  for (const auto& window : corpus.windows)
+    for (const Token token : window) {
+      model.load_rows(*table, token, token + 1, row);
+      for (std::size_t i = 0; i < out.width_; ++i) row[i] *= embed.scale;
+      row += out.width_;
+    }
+  return out;
+}
+
+Status BlockStream::run(bool keep, const TapFunction& tap, const Progress& progress) {
+  std::size_t longest = 0;
+  for (std::size_t i = 0; i + 1 < begins_.size(); ++i)
+    longest = std::max(longest, begins_[i + 1] - begins_[i]);
+  Session session(*runtime_, std::uint32_t(longest));
+  session.set_tap(tap);
+  std::vector<float> copy;
+  for (window_ = 0; window_ + 1 < begins_.size(); ++window_) {
+    if (progress.cancelled()) return fail(ErrorCode::cancelled, "stopped; nothing was written");
+    std::span<float> hidden(hidden_.data() + begins_[window_] * width_,
+                            (begins_[window_ + 1] - begins_[window_]) * width_);
+    if (!keep) {
+      copy.assign(hidden.begin(), hidden.end());
+      hidden = copy;
+    }
+    NIBBLE_DO(session.advance(hidden));
+  }
+  return {};
+}
+
+Status BlockStream::enter(int block, const Progress& progress) {
+  runtime_.reset();
+  moments_.clear();
+  NIBBLE_TRY(
+      runtime_,
+      Runtime::load(*model_, {.threads = threads_, .precision = Precision::exact, .block = block}));
+  const auto sum = [&](const std::string& tap, const float* values, std::int64_t tokens,
+                       std::int64_t width) {
+    MomentSums& sums = window_ % kHeldOut == kHeldOut - 1 ? held_out_ : train_;
+    sums.add(tap, values, tokens, width, runtime_->pool());
+  };
+  return run(false, sum, progress);
+}
+
+const TapMoments* BlockStream::moments(const std::string& tap) {
+  if (const auto found = moments_.find(tap); found != moments_.end()) return &found->second;
+  auto train = train_.take(tap), held_out = held_out_.take(tap);
+  if (!train || !held_out) return nullptr;
+  return &moments_.emplace(tap, TapMoments{std::move(*train), std::move(*held_out)}).first->second;
+}
+
+Status BlockStream::replace(const std::string& weight, const Format& format,
+                            std::span<const std::byte> bytes) {
+  return runtime_->replace(weight, format, bytes);
+}
+
+Status BlockStream::leave(const Progress& progress) { return run(true, nullptr, progress); }
+
+}  // namespace nibble

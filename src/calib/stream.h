@@ -1,0 +1,55 @@
+// Calibration one transformer block at a time: all windows of a text wait between two blocks as
+// activations, so that no more than one block of weights is ever held, and each block sees what the
+// already quantized ones before it produce.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "calib/corpus.h"
+#include "calib/moments.h"
+
+namespace nibble {
+
+/// Second moments of one tap on the text, and on the windows held out to choose by.
+struct TapMoments {
+  SecondMoment train, held_out;
+};
+
+class BlockStream {
+ public:
+  /// Embeds the windows. Every kHeldOut-th is held out. Errors: fewer than kHeldOut windows.
+  static Result<BlockStream> open(const Model& model, Corpus corpus, int threads);
+
+  static constexpr std::size_t kHeldOut = 8;
+
+  /// Runs the windows through block `block` of the model and keeps its moments. Blocks come in
+  /// order, each finished before the next.
+  Status enter(int block, const Progress& progress);
+  /// Moments of a tap of this block; null if no token reached it.
+  const TapMoments* moments(const std::string& tap);
+  /// Puts quantized bytes in place of a weight of this block.
+  Status replace(const std::string& weight, const Format& format, std::span<const std::byte> bytes);
+  /// Runs the windows through the block as it now is: the inputs of the next one.
+  Status leave(const Progress& progress);
+
+  std::uint64_t tokens() const { return hidden_.size() / width_; }
+
+ private:
+  BlockStream(const Model& model, int threads) : model_(&model), threads_(threads) {}
+  Status run(bool keep, const TapFunction& tap, const Progress& progress);
+
+  const Model* model_;
+  int threads_;
+  std::size_t width_ = 1;
+  std::vector<std::size_t> begins_;  // of the windows, in tokens; one more at the end
+  std::vector<float> hidden_;        // [tokens][width]
+  std::unique_ptr<Runtime> runtime_;
+  std::size_t window_ = 0;  // that runs now
+  MomentSums train_, held_out_;
+  std::map<std::string, TapMoments> moments_;
+};
+
+}  // namespace nibble
