@@ -4,6 +4,7 @@
 #include <csignal>
 #include <filesystem>
 
+#include "base/file.h"
 #include "container/gguf_parse.h"
 #include "support/checkpoints.h"
 #include "support/temp_dir.h"
@@ -120,11 +121,28 @@ TEST(Gguf, WriterRefusesWrongSizesAndLeavesNothing) {
     ASSERT_TRUE(writer);
     EXPECT_TRUE((*writer)->write(0, bytes.first(3)));
     EXPECT_FALSE((*writer)->write(0, bytes));  // 3 bytes too many
-    EXPECT_FALSE((*writer)->write(1, bytes));  // tensor 0 is not complete
-    EXPECT_FALSE((*writer)->finish());
+    EXPECT_FALSE((*writer)->finish());         // tensor 0 is not complete
     EXPECT_EQ(dir.files(), 1u);
   }
   EXPECT_EQ(dir.files(), 0u);
+}
+
+TEST(Gguf, TensorsMayComeInAnyOrderAndInPieces) {
+  const TempDir dir;
+  const auto samples = some_tensors();
+  for (const bool reversed : {false, true}) {
+    auto writer = create_gguf(dir / (reversed ? "b.gguf" : "a.gguf"), {}, infos(samples));
+    ASSERT_TRUE(writer);
+    for (std::size_t k = 0; k < samples.size(); ++k) {
+      const std::size_t i = reversed ? samples.size() - 1 - k : k;
+      const auto bytes = std::as_bytes(std::span(samples[i].data));
+      const std::size_t half = reversed ? bytes.size() / 2 : bytes.size();
+      EXPECT_TRUE((*writer)->write(i, bytes.first(half)));
+      EXPECT_TRUE((*writer)->write(i, bytes.subspan(half)));
+    }
+    ASSERT_TRUE((*writer)->finish());
+  }
+  EXPECT_EQ(*read_text(dir / "a.gguf"), *read_text(dir / "b.gguf"));
 }
 
 TEST(Gguf, WriterRefusesWhatStockToolsCannotLoad) {
