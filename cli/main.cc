@@ -33,8 +33,7 @@ int report_usage(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App* used = &app;
   for (const CLI::App* sub : app.get_subcommands()) used = sub;
   const std::string name = used == &app ? "nibble" : "nibble " + used->get_name();
-  fmt::print(stderr, "nibble: {} (see: {} --help)\n", error.what(), name);
-  return kExitBadInput;
+  return report(Error(ErrorCode::invalid, fmt::format("{} (see: {} --help)", error.what(), name)));
 }
 
 int run(int argc, char** argv) {
@@ -51,8 +50,8 @@ int run(int argc, char** argv) {
   if (!first.starts_with("-") && std::none_of(runs.begin(), runs.end(), [&](const auto& each) {
         return each.first->get_name() == first;
       })) {
-    fmt::print(stderr, "nibble: no subcommand '{}' (see: nibble --help)\n", first);
-    return kExitBadInput;
+    return report(
+        Error(ErrorCode::invalid, fmt::format("no subcommand '{}' (see: nibble --help)", first)));
   }
   try {
     app.parse(argc, argv);

@@ -49,7 +49,8 @@ MappedFile::~MappedFile() {
 }
 
 Result<MappedFile> MappedFile::open(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Opening a pipe must not wait for its writer.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return system_error(path, "cannot open");
   struct stat info;
   if (::fstat(fd, &info) != 0) {
@@ -101,6 +102,9 @@ OutputFile::~OutputFile() {
 
 Result<OutputFile> OutputFile::create(const std::string& path) {
   const std::string part = path + ".part";
+  struct stat old;
+  if (::stat(path.c_str(), &old) == 0 && !S_ISREG(old.st_mode))
+    return fail(ErrorCode::invalid, "{}: is there and not a regular file; give another name", path);
   const int fd = ::open(part.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0) return system_error(path, "cannot create");
   // Locked, and still the file of that name: nobody else writes or renames it now.
