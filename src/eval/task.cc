@@ -10,6 +10,9 @@
 namespace nibble {
 namespace {
 
+// In bytes. libstdc++ compiles patterns by recursion: 20000 nested groups exhaust the stack.
+constexpr std::size_t kLongestPattern = 1000;
+
 struct Question {
   std::string prompt, expected, match;
   std::optional<std::regex> pattern;
@@ -33,6 +36,9 @@ Result<Question> parse_question(const Json& item) {
     return fail(ErrorCode::invalid, "field 'max_tokens' is {}, expected 1 to 65536", max_tokens);
   q.max_tokens = std::uint32_t(max_tokens);
   if (q.match == "regex") {
+    if (q.expected.size() > kLongestPattern)
+      return fail(ErrorCode::invalid, "field 'expected' has {} bytes, a regex at most {}",
+                  q.expected.size(), kLongestPattern);
     try {
       // The breadth-first executor of libstdc++: linear time and no recursion, whatever the
       // pattern.

@@ -1,10 +1,12 @@
 #include "text/gguf_vocab.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
+#include "base/utf8.h"
 #include "text/pre_tokenizer.h"
 
 namespace nibble {
@@ -19,6 +21,10 @@ enum TokenType : std::int32_t {
   kUnused = 5,
   kByte = 6
 };
+
+// The longest token of a file, in bytes: known vocabularies stay below 400. Every way to split a
+// token is looked at.
+constexpr std::size_t kLongestToken = 1024;
 
 constexpr const char* kSpace = "\u2581";  // what SentencePiece writes for a space
 
@@ -42,10 +48,9 @@ Result<const Json*> member(const Json& object, const char* field, Json::value_t 
 Status place(Vocabulary& v, std::uint64_t id, const std::string& token, TokenType type) {
   if (id >= v.tokens.size())
     return fail(ErrorCode::invalid,
-                "tokenizer.json: token '{}' has id {}, but the model's embedding has only {} rows; "
-                "is this the "
-                "model's tokenizer?",
-                token, id, v.tokens.size());
+                "tokenizer.json: token {} has id {}, but the model's embedding has only {} rows; "
+                "is this the model's tokenizer?",
+                quote(token), id, v.tokens.size());
   v.tokens[id] = token;
   v.types[id] = type;
   return {};
@@ -60,8 +65,8 @@ Result<Vocabulary> read_vocabulary(const Json& tokenizer, const Json& model, std
   NIBBLE_TRY(const std::string unknown, json_string_or(model, "unk_token", ""));
   for (const auto& [token, id] : entries->items()) {
     if (!id.is_number_unsigned())
-      return fail(ErrorCode::corrupt, "tokenizer.json: id of token '{}' is not a whole number",
-                  token);
+      return fail(ErrorCode::corrupt, "tokenizer.json: id of token {} is not a whole number",
+                  quote(token));
     const bool byte = byte_fallback && is_byte_token(token);
     NIBBLE_DO(place(v, id.get<std::uint64_t>(), token,
                     byte                                ? kByte
@@ -97,6 +102,10 @@ Result<std::vector<std::string>> read_merges(const Json& model) {
   return out;
 }
 
+bool is_type(const Json& part, const char* type) {
+  return part.is_object() && part.contains("type") && part["type"] == type;
+}
+
 /// Does SentencePiece put a space before the text? Recognises the three ways in which
 /// tokenizer.json says how spaces become U+2581: normalizers Prepend + Replace, Replace alone,
 /// pre-tokenizer Metaspace.
@@ -104,29 +113,31 @@ Result<bool> space_prefix(const Json& tokenizer) {
   const Json none;
   const Json& pre = tokenizer.contains("pre_tokenizer") ? tokenizer["pre_tokenizer"] : none;
   const Json& normalizer = tokenizer.contains("normalizer") ? tokenizer["normalizer"] : none;
-  if (pre.is_object() && pre.value("type", "") == "Metaspace") {
+  if (is_type(pre, "Metaspace")) {
     NIBBLE_TRY(const bool old_style, json_bool_or(pre, "add_prefix_space", true));
     NIBBLE_TRY(const std::string scheme,
                json_string_or(pre, "prepend_scheme", old_style ? "always" : "never"));
     return scheme != "never";
   }
   std::vector<Json> steps;
-  if (normalizer.is_object() && normalizer.value("type", "") == "Sequence" &&
-      normalizer.contains("normalizers") && normalizer["normalizers"].is_array())
+  if (is_type(normalizer, "Sequence") && normalizer.contains("normalizers") &&
+      normalizer["normalizers"].is_array())
     steps = normalizer["normalizers"].get<std::vector<Json>>();
   else if (normalizer.is_object())
     steps = {normalizer};
   bool prefix = false, replaces = false;
   for (const Json& step : steps) {
-    if (!step.is_object())
-      return fail(ErrorCode::corrupt, "tokenizer.json: a normalizer is not an object");
-    const std::string type = step.value("type", "");
-    if (type == "Prepend" && step.value("prepend", "") == kSpace) {
+    const std::string where = "tokenizer.json: normalizer";
+    NIBBLE_TRY_IN(where, const std::string type, json_string(step, "type"));
+    NIBBLE_TRY_IN(where, const std::string prepend, json_string_or(step, "prepend", ""));
+    NIBBLE_TRY_IN(where, const std::string content, json_string_or(step, "content", ""));
+    if (type == "Prepend" && prepend == kSpace) {
       prefix = true;
-    } else if (type == "Replace" && step.value("content", "") == kSpace) {
+    } else if (type == "Replace" && content == kSpace) {
       replaces = true;
     } else {
-      return fail(ErrorCode::unsupported, "tokenizer.json: normalizer '{}' has no GGUF form", type);
+      return fail(ErrorCode::unsupported, "tokenizer.json: normalizer {} has no GGUF form",
+                  quote(type));
     }
   }
   if (!replaces)
@@ -220,7 +231,7 @@ Status byte_level_model(const Metadata& metadata, Json& out) {
   for (const std::string& merge : *merges) {
     const std::size_t space = merge.find(' ', 1);
     if (space == std::string::npos)
-      return fail(ErrorCode::corrupt, "tokenizer.ggml.merges: '{}' is not a pair", merge);
+      return fail(ErrorCode::corrupt, "tokenizer.ggml.merges: {} is not a pair", quote(merge));
     list.push_back({merge.substr(0, space), merge.substr(space + 1)});
   }
   out["model"]["merges"] = std::move(list);
@@ -240,6 +251,10 @@ Status sentencepiece_model(const Metadata& metadata, const std::vector<std::stri
   if (scores->size() != tokens.size())
     return fail(ErrorCode::corrupt, "tokenizer.ggml.scores has {} entries for {} tokens",
                 scores->size(), tokens.size());
+  for (std::size_t i = 0; i < scores->size(); ++i)
+    if (!std::isfinite((*scores)[i]))
+      return fail(ErrorCode::corrupt, "tokenizer.ggml.scores: the score of token {} is {}", i,
+                  (*scores)[i]);
   NIBBLE_TRY(const bool prefix, metadata.flag_or("tokenizer.ggml.add_space_prefix", true));
   out["model"]["merges"] = merges_from_scores(tokens, *scores, types);
   out["model"]["byte_fallback"] = true;
@@ -305,8 +320,12 @@ Result<Json> vocab_from_gguf(const Metadata& metadata) {
   Json vocab = Json::object();
   for (std::size_t i = 0; i < tokens->size(); ++i) {
     if (types[i] == kUnused) continue;
+    if ((*tokens)[i].size() > kLongestToken)
+      return fail(ErrorCode::corrupt, "tokenizer.ggml.tokens: token {} has {} bytes, at most {}", i,
+                  (*tokens)[i].size(), kLongestToken);
     if (!vocab.emplace((*tokens)[i], i).second)
-      return fail(ErrorCode::corrupt, "tokenizer.ggml.tokens: '{}' occurs twice", (*tokens)[i]);
+      return fail(ErrorCode::corrupt, "tokenizer.ggml.tokens: {} occurs twice",
+                  quote((*tokens)[i]));
   }
   Json out = {{"version", "1.0"},
               {"truncation", nullptr},
@@ -331,8 +350,8 @@ Result<Json> vocab_from_gguf(const Metadata& metadata) {
   else if (kind == "llama")
     NIBBLE_DO(sentencepiece_model(metadata, *tokens, types, out));
   else
-    return fail(ErrorCode::unsupported, "tokenizer.ggml.model is '{}'; nibble reads gpt2 and llama",
-                kind);
+    return fail(ErrorCode::unsupported, "tokenizer.ggml.model is {}; nibble reads gpt2 and llama",
+                quote(kind));
   return out;
 }
 

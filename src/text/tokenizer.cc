@@ -50,8 +50,8 @@ std::string chat_template_of(const HfFiles& files) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_array())
     for (const Json& entry : value)
-      if (entry.is_object() && entry.value("name", "") == "default" && entry.contains("template") &&
-          entry["template"].is_string())
+      if (entry.is_object() && entry.contains("name") && entry["name"] == "default" &&
+          entry.contains("template") && entry["template"].is_string())
         return entry["template"].get<std::string>();
   return "";
 }

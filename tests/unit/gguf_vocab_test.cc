@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 namespace nibble {
 namespace {
 
@@ -68,6 +70,16 @@ TEST(GgufVocab, HostileKeysAreErrors) {
   Metadata typed = metadata;
   typed.set("tokenizer.ggml.tokens", std::string("x"));
   EXPECT_FALSE(vocab_from_gguf(typed));
+  Metadata unordered = metadata;
+  std::vector<float> scores(12, 0);
+  scores[5] = std::nanf("");
+  unordered.set("tokenizer.ggml.scores", scores);
+  EXPECT_FALSE(vocab_from_gguf(unordered));
+  Metadata endless = metadata;
+  auto tokens = std::get<std::vector<std::string>>(*metadata.find("tokenizer.ggml.tokens"));
+  tokens[5] = std::string(1 << 20, 'l');
+  endless.set("tokenizer.ggml.tokens", tokens);
+  EXPECT_FALSE(vocab_from_gguf(endless));
   Metadata other = metadata;
   other.set("tokenizer.ggml.model", std::string("t5"));
   EXPECT_FALSE(vocab_from_gguf(other));

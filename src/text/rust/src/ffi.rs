@@ -96,13 +96,17 @@ fn guarded(error: *mut Buffer, line: *mut u32, body: impl FnOnce() -> Result<()>
 }
 
 fn panic_message(panic: Box<dyn std::any::Any + Send>) -> String {
-    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(s), _) => (*s).to_owned(),
-        (_, Some(s)) => s.clone(),
-        _ => "unknown".to_owned(),
+    let text = match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => match panic.downcast::<&'static str>() {
+            Ok(text) => (*text).to_owned(),
+            Err(panic) => {
+                // The destructor of an unknown payload is foreign code and may itself panic.
+                std::mem::forget(panic);
+                "unknown".to_owned()
+            }
+        },
     };
-    // The payload's destructor is foreign code and may itself panic.
-    std::mem::forget(panic);
     format!("panic: {text}")
 }
 
