@@ -111,8 +111,118 @@ def overrides():
         save("override", f"{i}", text.encode() + b"\nblk.12.attn_v.weight")
 
 
+def byte_alphabet():
+    """The 256 characters by which byte-level BPE spells bytes."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    return [chr(b) for b in plain] + [chr(256 + i) for i in range(256 - len(plain))]
+
+
+def tokenizer_json(vocab, model, **others):
+    """`vocab`: the model's tokens in the order of their ids. The first is an added one."""
+    parts = {key: others.get(key) for key in ("normalizer", "pre_tokenizer", "post_processor", "decoder")}
+    return {"version": "1.0", "added_tokens": [
+        {"id": 0, "content": vocab[0], "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+         "special": True}], **parts, "model": {"vocab": {token: i for i, token in enumerate(vocab)}, **model}}
+
+
+def tokenizers():
+    """tokenizer.json, tokenizer_config.json and a text, with zero bytes between them."""
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    space = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    back = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
+    bos = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+           "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+           "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}}
+    merges = [["h", "e"], ["l", "l"], ["he", "ll"], ["hell", "o"]]
+    words = ["he", "ll", "hell", "hello"]
+    digits = {"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": "\\p{N}{1,3}|\\s+(?!\\S)"}, "behavior": "Isolated", "invert": False},
+        {"type": "Digits", "individual_digits": True}, {**level, "use_regex": False}]}
+    files = {
+        "gpt2": tokenizer_json(["<s>", *byte_alphabet(), *words], {"type": "BPE", "merges": merges}, pre_tokenizer=level, decoder=level,
+                               post_processor=bos),
+        "digits": tokenizer_json(["<s>", "h", "e", "1"], {"type": "BPE", "merges": [], "ignore_merges": True}, pre_tokenizer=digits,
+                                 normalizer={"type": "NFC"}, decoder=level),
+        "llama": tokenizer_json(["<unk>", "<s>", *(f"<0x{i:02X}>" for i in range(256)), *"\u2581helo", *words],
+                                {"type": "BPE", "byte_fallback": True, "unk_token": "<unk>", "fuse_unk": True, "merges": merges},
+                                normalizer={"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, space]},
+                                decoder={"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, {
+                                    "type": "Strip", "content": " ", "start": 1, "stop": 0}]}),
+        "wordpiece": tokenizer_json(["[UNK]", "he", "##llo"], {"type": "WordPiece", "unk_token": "[UNK]", "max_input_chars_per_word": 100,
+                                                              "continuing_subword_prefix": "##"},
+                                    normalizer={"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+                                                "strip_accents": None, "lowercase": True},
+                                    pre_tokenizer={"type": "BertPreTokenizer"}, decoder={"type": "WordPiece", "prefix": "##", "cleanup": True}),
+        "metaspace": tokenizer_json(["<unk>"], {}, decoder={"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first",
+                                                            "split": True},
+                                    pre_tokenizer={"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "first", "split": True})}
+    files["metaspace"]["model"] = {"type": "Unigram", "unk_id": 0, "byte_fallback": False,
+                                   "vocab": [["<unk>", 0.0], ["\u2581he", -1.5], ["l", -2.0], ["o", -2.5]]}
+    config = {"add_bos_token": True, "bos_token": {"content": "<s>"}, "eos_token": "<s>", "pad_token": None,
+              "chat_template": [{"name": "default", "template": "{{ messages[0].content }}"}]}
+    for name, content in files.items():
+        text = json.dumps(content, ensure_ascii=False).encode()
+        save("tokenizer", name, b"\0".join((text, json.dumps(config).encode(), "hello <s> h\u00e9 12345\n\n".encode())))
+
+
+def vocabulary(kind):
+    def fill(writer):
+        writer.add_string("tokenizer.ggml.model", kind)
+        writer.add_string("tokenizer.ggml.pre", "smollm")
+        tokens = ["<unk>", "<s>", "<0x0A>", "he", "ll", "hell", "hello", *"helo\u2581"]
+        writer.add_array("tokenizer.ggml.tokens", tokens)
+        writer.add_array("tokenizer.ggml.token_type", [2, 3, 6] + [1] * (len(tokens) - 3))
+        writer.add_array("tokenizer.ggml.scores", [-float(i) for i in range(len(tokens))])
+        writer.add_array("tokenizer.ggml.merges", ["h e", "l l", "he ll", "hell o"])
+        writer.add_uint32("tokenizer.ggml.bos_token_id", 1)
+        writer.add_bool("tokenizer.ggml.add_bos_token", True)
+        writer.add_string("tokenizer.chat_template", "{{ messages[0].content }}")
+    return fill
+
+
+# Templates of every kind of statement, and some that would never end, or fill the memory or the stack.
+TEMPLATES = {
+    "turns": "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>\n{{ m['content'] | trim }}<|end|>\n{% endfor %}"
+             "{% if add_generation_prompt %}<|assistant|>\n{% endif %}",
+    "system": "{%- if messages[0]['role'] == 'system' -%}{%- set s = messages[0].content -%}{%- set rest = messages[1:] -%}{%- else -%}"
+              "{%- set s = '' -%}{%- set rest = messages -%}{%- endif -%}{%- for m in rest -%}{%- if (m.role == 'user') != (loop.index0 % 2 == 0)"
+              " -%}{{ raise_exception('turns must alternate') }}{%- endif -%}[{{ m.role ~ s }}]{%- endfor -%}",
+    "tools": "{% macro one(t) %}{{ t.name }}: {{ t | tojson(indent=2) }}{% endmacro %}{% set ns = namespace(n=0) %}{% for t in tools %}"
+             "{{ one(t) }}{% set ns.n = ns.n + 1 %}{% if loop.last %}{% break %}{% endif %}{% else %}none{% endfor %}{{ ns.n }}"
+             "{{ strftime_now('%d %b %Y') }}{% generation %}x{% endgeneration %}",
+    "text": "{% for m in messages %}{{ m.content.split('<think>')[-1].lstrip('\\n').replace('a', 'b').upper() | string | length }}"
+            "{{ m.items() | list | join(', ') }}{{ '%s %d' | format('a', 1) }}{{ m.get('x', none) is defined }}{% endfor %}",
+    "endless": "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+    "recursive": "{% macro f(x) %}{{ f([x]) }}{% endmacro %}{{ f(1) }}",
+    "doubling": "{% set ns = namespace(s='x') %}{% for i in range(100) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+    "huge": "{{ 'a' * 100000000000 }}{{ [1] * 100000000000 }}{{ range(1000000000) | list }}",
+    "deep": "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+    "nested": "{% if 1 %}" * 300 + "{% endif %}" * 300,
+}
+
+
+def chats():
+    messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "a <think>"}, {"role": "assistant", "content": "b"}]
+    variables = {"tools": [{"name": "f", "parameters": {"type": "object"}}]}
+    for name, template in TEMPLATES.items():
+        save("chat", name, b"\0".join((template.encode(), json.dumps(messages).encode(), json.dumps(variables).encode())))
+
+
+def questions():
+    items = {"task": [{"prompt": "1+1?", "expected": "2"}, {"prompt": "a", "expected": "^(b|c)+$", "match": "regex", "max_tokens": 8}],
+             "choices": [{"context": "a", "endings": ["b", " c"], "label": 1}, {"question": "a", "choices": ["b", "c", "d"], "answer": "B"}]}
+    for name, lines in items.items():
+        save("questions", name, "\n\n".join(json.dumps(line) for line in lines).encode())
+    save("questions", "nested", json.dumps({"prompt": "a", "expected": "(" * 30000 + ")" * 30000, "match": "regex"}).encode())
+
+
 def main():
     overrides()
+    tokenizers()
+    chats()
+    questions()
+    for kind in ("gpt2", "llama"):
+        gguf(kind, vocabulary(kind), target="vocabulary")
     gguf("model", imatrix, target="imatrix")
     save("imatrix", "legacy", legacy_imatrix())
     hub()

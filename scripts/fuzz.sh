@@ -10,7 +10,7 @@ fuzz_one() {
   local target=$1 build=$2 seconds=$3 name
   name=${target##*/fuzz_}
   mkdir -p "$build/corpus/$name" "fuzz/corpus/$name"
-  if "$target" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 \
+  if "$target" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=60 -print_final_stats=1 \
     -artifact_prefix="$build/findings/$name-" "$build/corpus/$name" "fuzz/corpus/$name" >"$build/findings/$name.log" 2>&1; then
     echo "$name: nothing found in $seconds s, $(grep -o 'stat::number_of_executed_units: .*' "$build/findings/$name.log" | cut -d' ' -f2) inputs"
   else
