@@ -14,10 +14,10 @@ models := build/models
 configure := cmake --preset release $(if $(CI),-DNIBBLE_WERROR=ON)
 ctest := ctest --preset release --parallel $(JOBS)
 
-.PHONY: help bootstrap build all-targets demo test test-interop models lint asan tsan fuzz isa-scalar aarch64 clean
+.PHONY: help bootstrap build all-targets demo test test-interop models lint asan tsan fuzz isa-scalar avx512-emulated aarch64 clean
 
 help:  ## this list
-	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9 -]+):.*## */\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9 -]+):.*## */\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 bootstrap:  ## check for the tools and packages that the build needs; as root, install what is missing
 	@scripts/bootstrap.sh
@@ -43,12 +43,13 @@ lint:  ## clang-format, clang-tidy and the layer rules
 	$(PYTHON) tests/lint/lint.py .
 	scripts/tidy.sh build/release
 
-asan tsan isa-scalar:  ## all tests under address+undefined or thread sanitizers, or with plain C++ kernels
+asan tsan isa-scalar avx512-emulated:  ## all tests under sanitizers, with plain C++ kernels, or with AVX-512 written out in C++
 	@scripts/bootstrap.sh
 	cmake --workflow --preset $@
 
-aarch64:  ## cross build for 64-bit Arm, tests under qemu
+aarch64: build  ## cross build for 64-bit Arm, tests under qemu; bytes and tokens must be those of this machine
 	@scripts/bootstrap.sh cross
+	cmake --build --preset release --parallel $(JOBS) --target greedy
 	cmake --workflow --preset $@
 
 fuzz:  ## every fuzz target for FUZZ_SECONDS (600) each, under clang's sanitizers

@@ -16,7 +16,7 @@ for group in "$@"; do
   case $group in
     lint) packages+=(clang-format-14 clang-tidy-14) ;;
     fuzz) packages+=(clang-14 libclang-rt-14-dev) ;;
-    cross) packages+=(g++-aarch64-linux-gnu qemu-user) ;;
+    cross) packages+=(g++-aarch64-linux-gnu qemu-user {libfmt,libssl,libgtest,libgmock}-dev:arm64) ;;
     *) echo "bootstrap: unknown group '$group'; known: lint fuzz cross" >&2; exit 1 ;;
   esac
 done
@@ -54,27 +54,29 @@ need() {
 }
 
 install_packages() {
-  local missing=() name status
+  local missing=() name status native prepare=''
   local -A installed=()
   if ! command -v dpkg-query >/dev/null; then
     echo "bootstrap: no dpkg here, so packages are not checked; the build needs what Debian calls: ${packages[*]}" >&2
     return
   fi
-  while read -r status name; do
-    [[ $status == ii ]] && installed[$name]=1
-  done < <(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' "${packages[@]}" 2>/dev/null)
+  native=$(dpkg --print-architecture 2>/dev/null)
+  while read -r status name; do  # names of other architectures end in :architecture, those of this one may
+    [[ $status == ii ]] && installed[${name%":$native"}]=1
+  done < <(dpkg-query -W -f '${db:Status-Abbrev} ${binary:Package}\n' "${packages[@]}" 2>/dev/null)
   for name in "${packages[@]}"; do
     [[ -n ${installed[$name]:-} ]] || satisfied "$name" || missing+=("$name")
   done
   ((${#missing[@]})) || return 0
-  local command="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
+  [[ ${missing[*]} == *:arm64* ]] && prepare="dpkg --add-architecture arm64 && "
+  local command="${prepare}apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
   if [[ $(id -u) != 0 ]]; then
     problem "not root, and packages are missing. Mend it with: sudo sh -c '$command'"
     return
   fi
   echo "bootstrap: installing ${missing[*]}" >&2
   export DEBIAN_FRONTEND=noninteractive
-  { apt-get -qq update && apt-get -qq install -y --no-install-recommends "${missing[@]}"; } >&2 </dev/null ||
+  (eval "${command//apt-get/apt-get -qq}") >&2 </dev/null ||
     problem "apt-get failed (see above). Mend it with: $command"
 }
 

@@ -22,7 +22,7 @@ struct Outcome {
 inline Outcome nibble_program(const TempDir& dir, const std::string& arguments,
                               const std::string& before = "") {
   const TempDir logs;
-  const std::string command = "cd '" + dir.path() + "'; " + before + " exec '" NIBBLE_PROGRAM "' " +
+  const std::string command = "cd '" + dir.path() + "'; " + before + " exec " NIBBLE_PROGRAM " " +
                               arguments + " >'" + logs.path() + "/out' 2>'" + logs.path() + "/err'";
   const int status = std::system(("exec bash -c \"" + command + "\"").c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(logs / "out"),
