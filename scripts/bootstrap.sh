@@ -16,7 +16,7 @@ for group in "$@"; do
   case $group in
     lint) packages+=(clang-format-14 clang-tidy-14) ;;
     fuzz) packages+=(clang-14 libclang-rt-14-dev) ;;
-    cross) packages+=(g++-aarch64-linux-gnu qemu-user {libfmt,libssl,libgtest,libgmock}-dev:arm64) ;;
+    cross) packages+=(g++-aarch64-linux-gnu qemu-user {libfmt,libssl,libopenblas,libgtest,libgmock}-dev:arm64) ;;
     *) echo "bootstrap: unknown group '$group'; known: lint fuzz cross" >&2; exit 1 ;;
   esac
 done
