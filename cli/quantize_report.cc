@@ -55,7 +55,7 @@ void print_tensors(const QuantizeReport& report) {
                                    tensor.source_format, tensor.format, tensor.bytes);
     if (tensor.squared_weight > 0)
       line += fmt::format("  relative error {:.2e}", tensor.squared_error / tensor.squared_weight);
-    if (const auto& f = tensor.feedback)
+    if (const auto& f = tensor.feedback; f && f->error_alone > 0)
       line += fmt::format("  held-out error {:.3f} of importance rounding's (shrinkage {:.1f})",
                           f->error / f->error_alone, f->shrinkage);
     if (!tensor.reason.empty()) line += "  (" + tensor.reason + ")";

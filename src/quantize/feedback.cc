@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "arch/arch.h"
+#include "container/imatrix.h"
 #include "round/search.h"
 #include "text/tokenizer.h"
 
@@ -55,6 +56,11 @@ struct Sample {
 
 Result<std::unique_ptr<FeedbackSource>> FeedbackSource::open(const QuantizeOptions& options,
                                                              Progress& progress) {
+  if (!options.calibration.empty() && is_imatrix(options.calibration))
+    return fail(ErrorCode::invalid,
+                "{}: an importance matrix; error feedback needs the text itself, or --recipe "
+                "importance",
+                options.calibration);
   auto out = std::unique_ptr<FeedbackSource>(new FeedbackSource());
   NIBBLE_TRY(Model model, Model::open(options.source));
   out->model_ = std::make_unique<Model>(std::move(model));
