@@ -41,7 +41,8 @@ set(NIBBLE_FLAGS_scalar -O2)
 set(NIBBLE_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(NIBBLE_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
     -mprefer-vector-width=512
-    -Wno-uninitialized -Wno-maybe-uninitialized)  # false alarms inside GCC 12's own avx512fintrin.h
+    # false alarms inside GCC 12's own avx512fintrin.h
+    $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
 set(NIBBLE_FLAGS_neon -march=armv8.2-a+dotprod+fp16)
 
 # Compiles `file` once per instruction set, with NIBBLE_ISA naming the inner namespace, into the library `nibble`.

@@ -5,12 +5,12 @@
 // the super-scales, and walk on the grid of stored integers by the exact error of what will be read
 // back.
 //
-// An error counts by its column's importance h, and more on larger weights: times 1 + s, where s is
-// |x| / mean |x| of the block, or its square where the levels lie farther apart the larger they
-// are. Few weights make the largest activations, and their errors add up instead of cancelling. On
-// SmolLM2-135M without calibration this lowers the KL divergence of Q8_0 and Q6_K by 10%, of Q4_K_S
-// by 5%, for 1 to 4% more squared error, and IQ4_NL's by another 6% with the square. llama.cpp's
-// tools weigh alike.
+// An error counts by its column's importance h. Where that is unknown (favour_large), it counts
+// more on larger weights: times 1 + s, where s is |x| / mean |x| of the block, or its square where
+// the levels lie farther apart the larger they are. Few weights make the largest activations, and
+// their errors add up instead of cancelling. On SmolLM2-135M this lowers the KL divergence of Q8_0
+// and Q6_K by 10%, of Q4_K_S and IQ4_NL by 5%, for 1 to 4% more squared error; with a known
+// importance it raises it by as much.
 #include "round/levels.h"
 #include "round/search.h"
 #include "round/vec.h"
@@ -59,13 +59,8 @@ class Search {
  public:
   Search(const SearchSpec& spec, const float* x, const float* h)
       : spec_(spec), levels_(spec), x_(x), subs_(spec.block / kSub) {
-    Floats sum{};
-    for (int j = 0; j < spec.block; ++j) sum += abs(this->x(j));
-    const Floats inv = inverse(sum * (1 / float(spec.block)));
-    for (int j = 0; j < spec.block; ++j) {
-      const Floats size = abs(this->x(j)) * inv;
-      h_[j] = (1 + (spec.consecutive ? size : size * size)) * h[j];
-    }
+    for (int j = 0; j < spec.block; ++j) h_[j] = splat(h[j]);
+    if (spec.favour_large) favour_large();
   }
 
   /// Fills the lanes from `lane` on.
@@ -96,6 +91,16 @@ class Search {
   /// A weight in units of levels.
   static Floats scaled(Floats x, const Fit& fit, Floats inverse_scale) {
     return (kOffset ? x - fit.offset : x) * inverse_scale;
+  }
+
+  void favour_large() {
+    Floats sum{};
+    for (int j = 0; j < spec_.block; ++j) sum += abs(x(j));
+    const Floats inv = inverse(sum * (1 / float(spec_.block)));
+    for (int j = 0; j < spec_.block; ++j) {
+      const Floats size = abs(x(j)) * inv;
+      h_[j] = h_[j] * (1 + (spec_.consecutive ? size : size * size));
+    }
   }
 
   Moments moments(int s) const {

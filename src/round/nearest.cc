@@ -1,4 +1,4 @@
-// Least squared error in every block: every column counts the same.
+// Every block by itself, every column the same: nothing but the weights is known.
 #include <vector>
 
 #include "round/rows.h"
@@ -10,7 +10,7 @@ class Nearest final : public Rounder {
   std::string_view id() const override { return "nearest"; }
   bool needs_stats() const override { return false; }
   Result<RoundReport> round(const RoundTask& task, ThreadPool& pool) const override {
-    return round_rows(task, std::vector<float>(std::size_t(task.columns), 1.0f), pool);
+    return round_rows(task, std::vector<float>(std::size_t(task.columns), 1.0f), pool, true);
   }
 };
 

@@ -179,10 +179,12 @@ class Strips {
 class BlockwiseSearch final : public StripMethod {
  public:
   BlockwiseSearch(const Format& format, std::span<const float> importance,
-                  const BlockSearch& search)
+                  const BlockSearch& search, bool favour_large)
       : search_(search),
         spec_(search_spec(format)),
-        importance_(normalised(importance, spec_.block)) {}
+        importance_(normalised(importance, spec_.block)) {
+    spec_.favour_large = favour_large;
+  }
 
   std::unique_ptr<Scratch> scratch() const override { return std::make_unique<Workspace>(); }
 
@@ -242,6 +244,7 @@ SearchSpec search_spec(const Format& format) {
           .first_code = l.first_code,
           .level_count = int(l.levels.size()),
           .consecutive = l.levels.back() - l.levels.front() == int(l.levels.size()) - 1,
+          .favour_large = false,
           .levels = l.levels.data()};
 }
 
@@ -273,12 +276,12 @@ Result<RoundReport> round_strips(const RoundTask& task, std::span<const float> i
 }
 
 Result<RoundReport> round_rows(const RoundTask& task, std::span<const float> importance,
-                               ThreadPool& pool) {
+                               ThreadPool& pool, bool favour_large) {
   NIBBLE_TRY(const BlockSearch* search, active_search());
   NIBBLE_DO(check_importance(task, importance));
   if (task.format->layout().scales == Layout::Scales::none)
     return round_strips(task, importance, nullptr, pool);
-  const BlockwiseSearch method(*task.format, importance, *search);
+  const BlockwiseSearch method(*task.format, importance, *search, favour_large);
   return round_strips(task, importance, &method, pool);
 }
 

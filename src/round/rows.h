@@ -51,10 +51,11 @@ class StripMethod {
 Result<RoundReport> round_strips(const RoundTask& task, std::span<const float> importance,
                                  const StripMethod* method, ThreadPool& pool);
 
-/// Rounds `task` so that sum_j importance_j (w_j - q_j)^2 is small in every block. Errors: those of
-/// round_strips and check_importance.
+/// Rounds `task` so that sum_j importance_j (w_j - q_j)^2 is small in every block; `favour_large`:
+/// an error counts more on larger weights, as it should where nothing is known of the inputs.
+/// Errors: those of round_strips and check_importance.
 Result<RoundReport> round_rows(const RoundTask& task, std::span<const float> importance,
-                               ThreadPool& pool);
+                               ThreadPool& pool, bool favour_large = false);
 
 /// One entry a column, finite and not negative.
 Status check_importance(const RoundTask& task, std::span<const float> importance);

@@ -15,7 +15,8 @@ struct SearchSpec {
   bool nested, has_offset;  // as in Layout
   float scale_min, scale_max, offset_max;
   int first_code, level_count;
-  bool consecutive;  // levels are integers in a row
+  bool consecutive;   // levels are integers in a row
+  bool favour_large;  // an error counts more on larger weights
   const int8_t* levels;
 };
 
