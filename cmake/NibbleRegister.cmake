@@ -43,6 +43,9 @@ set(NIBBLE_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mav
     -mprefer-vector-width=512
     # false alarms inside GCC 12's own avx512fintrin.h
     $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
+if(NIBBLE_EMULATE_AVX512)  # the intrinsics written out, and vectors of 64 bytes in halves
+  set(NIBBLE_FLAGS_avx512 -O2 -mavx2 -mfma -mf16c -I${CMAKE_SOURCE_DIR}/tests/emulation)
+endif()
 set(NIBBLE_FLAGS_neon -march=armv8.2-a+dotprod+fp16)
 
 # Compiles `file` once per instruction set, with NIBBLE_ISA naming the inner namespace, into the library `nibble`.

@@ -36,9 +36,10 @@ bool cpu_supports(std::string_view isa) {
       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && cpu_has_f16c();
   if (isa == "avx2") return avx2;
   if (isa == "avx512")
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512vnni");
+    return avx2 && (NIBBLE_EMULATE_AVX512 ||
+                    (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                     __builtin_cpu_supports("avx512vnni")));
 #elif defined(__aarch64__)
   constexpr unsigned long needed = HWCAP_ASIMDDP | HWCAP_ASIMDHP;
   if (isa == "neon") return (getauxval(AT_HWCAP) & needed) == needed;

@@ -1,5 +1,5 @@
 // Every kernel (packing x instruction set) with every format that it serves, against the format's
-// own decoding and sums in double.
+// own decoding and sums in double, and against each other.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -230,6 +230,24 @@ void check_fast(const Problem& p) {
 TEST_P(KernelContract, DecodesWhatTheFormatDecodes) { for_shapes(check_decoding); }
 TEST_P(KernelContract, ExactProduct) { for_shapes(check_exact); }
 TEST_P(KernelContract, FastProduct) { for_shapes(check_fast); }
+
+/// The integers are the same everywhere and sums have one order, so sets that fuse a product and a
+/// sum agree bit for bit. (Scalar code rounds twice.)
+TEST_P(KernelContract, FastProductIsTheSameOnAllThatFuse) {
+  const Case& mine = GetParam();
+  if (mine.isa == std::string_view("scalar")) return;
+  for (const Kernel* other : kernel_registry()) {
+    if (other->packing != Packing::f32 || !cpu_supports(other->isa) ||
+        other->isa == std::string_view("scalar"))
+      continue;
+    SCOPED_TRACE(other->isa);
+    for_shapes([&](const Problem& p) {
+      if (p.matrix.view().d == nullptr) return;
+      const Problem theirs(Case{mine.format, other->isa}, p.shape);
+      ASSERT_EQ(p.multiply(p.inputs->view), theirs.multiply(theirs.inputs->view));
+    });
+  }
+}
 
 std::vector<Case> cases() {
   std::vector<Case> all;
