@@ -5,13 +5,13 @@
 // the super-scales, and walk on the grid of stored integers by the exact error of what will be read
 // back.
 //
-// An error counts by its column's importance h. Where that is unknown (favour_large), it counts more
-// on larger weights: times 1 + s, where s is |x| / mean |x| of the block, or its square where the
-// levels lie farther apart the larger they are. Few weights make the largest activations, and their
-// errors add up instead of cancelling. On SmolLM2-135M this lowers the KL divergence of Q8_0 and
-// Q6_K by 10%, of Q4_K_S by 5%, for 1 to 4% more squared error; with a known importance it raises it
-// by as much. (The square helps IQ4_NL and IQ4_XS where that model's rows are 768 wide, and costs
-// as much where they are 576 wide.)
+// An error counts by its column's importance h. Where that is unknown (favour_large), it counts
+// more on larger weights: times 1 + s, where s is |x| / mean |x| of the block, or its square where
+// the levels lie farther apart the larger they are. Few weights make the largest activations, and
+// their errors add up instead of cancelling. On SmolLM2-135M this lowers the KL divergence of Q8_0
+// and Q6_K by 10%, of Q4_K_S by 5%, for 1 to 4% more squared error; with a known importance it
+// raises it by as much. (The square helps IQ4_NL and IQ4_XS where that model's rows are 768 wide,
+// and costs as much where they are 576 wide.)
 #include "round/levels.h"
 #include "round/search.h"
 #include "round/vec.h"
