@@ -53,6 +53,11 @@ static inline Floats select(Ints mask, Floats a, Floats b) { return mask ? a : b
 static inline Floats min(Floats a, Floats b) { return a < b ? a : b; }
 static inline Floats max(Floats a, Floats b) { return a > b ? a : b; }
 static inline Floats abs(Floats x) { return (Floats)((Ints)x & 0x7fffffff); }
+static inline Floats sqrt(Floats x) {
+  Floats out;
+  for (int l = 0; l < kLanes; ++l) out[l] = __builtin_sqrtf(x[l]);
+  return out;
+}
 
 /// To the nearest integer, ties to even; |x| < 2^22.
 static inline Floats nearest_integer(Floats x) {
