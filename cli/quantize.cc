@@ -13,6 +13,21 @@ Run add_quantize(CLI::App& app) {
   app.add_option("--to", command->options.target,
                  "a level (Q4_K_M, IQ4_XS, ...: a mixture of formats, as in llama.cpp) or a format "
                  "in lower case (q4_k: every matrix)");
+  app.add_option("--size", command->options.budget.bytes,
+                 "instead of a level: the most bytes the file may take (5GiB, 90MB, ...); each "
+                 "matrix gets the format with which the model loses least")
+      ->transform(CLI::AsSizeValue(true));
+  app.add_option("--bpw", command->options.budget.bits_per_weight,
+                 "instead of a level: bits per weight, over all tensors");
+  app.add_option("--kld", command->options.budget.kld,
+                 "instead of a level: the KL divergence (nats a token) that the smallest file may "
+                 "cost");
+  app.add_option("--formats", command->options.formats,
+                 "what --size, --bpw and --kld choose from (q4_k,q6_k,...); default: everything "
+                 "GGUF has")
+      ->delimiter(',');
+  app.add_option("--plot", command->plot,
+                 "with a budget: draw size against KL divergence into this SVG file");
   app.add_option("--recipe", command->options.recipe,
                  "[transform+]rounding[:level]; default: importance with --calib, else nearest");
   app.add_option(
@@ -31,6 +46,9 @@ Run add_quantize(CLI::App& app) {
       "--override 'blk\\.0\\.=q6_k'\n"
       "  nibble quantize ./model -o small.gguf --to IQ4_XS --calib train.txt --calib-chunks 64\n"
       "  nibble quantize ./model -o small.gguf --to Q4_K_M --recipe importance\n"
+      "  nibble quantize ./model -o small.gguf --size 5GiB --recipe gptq --calib train.txt "
+      "--plot sizes.svg\n"
+      "  nibble quantize ./model -o small.gguf --kld 0.02 --formats q4_k,q5_k,q6_k,q8_0\n"
       "  nibble quantize ./model --to Q4_K_M --dry-run");
   return [command] { return run_quantize(*command); };
 }

@@ -6,13 +6,17 @@
 #include <algorithm>
 #include <map>
 
+#include "base/file.h"
 #include "cli/command.h"
+#include "cli/frontier.h"
 #include "container/hub.h"
 
 namespace nibble::cli {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+constexpr std::size_t kNamesShown = 4;
 
 Json to_json(const QuantizeReport& report, bool dry_run) {
   Json out;
@@ -28,6 +32,13 @@ Json to_json(const QuantizeReport& report, bool dry_run) {
               {"bits_per_weight", report.bits_per_weight}});
   if (!dry_run)
     out.update({{"seconds", report.seconds}, {"peak_memory_bytes", report.peak_memory_bytes}});
+  if (const auto& budget = report.budget) {
+    Json& each =
+        out["budget"] = {{"predicted_kld", budget->predicted}, {"frontier", Json::array()}};
+    if (budget->measured) each["measured_kld"] = *budget->measured;
+    for (const BudgetReport::Point& point : budget->frontier)
+      each["frontier"].push_back({{"bytes", point.bytes}, {"predicted_kld", point.predicted}});
+  }
   out["tensors"] = Json::array();
   for (const QuantizedTensor& tensor : report.tensors) {
     Json each = {{"name", tensor.name},          {"shape", tensor.shape},
@@ -42,6 +53,8 @@ Json to_json(const QuantizeReport& report, bool dry_run) {
       each["feedback"] = {{"shrinkage", f->shrinkage},
                           {"held_out_error", f->error},
                           {"held_out_error_alone", f->error_alone}};
+    if (tensor.feedback && !tensor.feedback->fallback.empty())
+      each["feedback"]["fallback"] = tensor.feedback->fallback;
     out["tensors"].push_back(std::move(each));
   }
   return out;
@@ -81,9 +94,26 @@ void print_forced(const QuantizeReport& report) {
     fmt::print("  {} ({} tensor{})\n", kind, count, count == 1 ? "" : "s");
 }
 
+/// Where error feedback was wanted and importance rounding was taken.
+void print_fallbacks(const QuantizeReport& report) {
+  std::map<std::string, std::vector<std::string>> names;
+  for (const QuantizedTensor& tensor : report.tensors)
+    if (tensor.feedback && !tensor.feedback->fallback.empty())
+      names[tensor.feedback->fallback].push_back(tensor.name);
+  for (const auto& [reason, tensors] : names)
+    fmt::print(
+        "{} without error feedback, since {}: {}{}\n",
+        tensors.size() == 1 ? "1 matrix" : fmt::format("{} matrices", tensors.size()), reason,
+        fmt::join(tensors.begin(),
+                  tensors.begin() + std::ptrdiff_t(std::min(tensors.size(), kNamesShown)), ", "),
+        tensors.size() > kNamesShown ? ", ..." : "");
+}
+
 void print(const QuantizeReport& report, const QuantizeCommand& command) {
   if (command.dry_run || command.verbose) print_tensors(report);
   print_forced(report);
+  print_fallbacks(report);
+  if (report.budget) print_frontier(report);
   fmt::print("{}: {} -> {} bytes ({}), {:.3f} bits per weight\n", report.recipe,
              human_bytes(report.source_bytes), report.bytes, human_bytes(report.bytes),
              report.bits_per_weight);
@@ -121,6 +151,10 @@ int run_quantize(const QuantizeCommand& command) {
   options.source = std::move(*source);
   const auto result = command.dry_run ? plan_quantize(options) : quantize(options, progress);
   if (!result) return report(result.error());
+  if (!command.plot.empty() && result->budget) {
+    if (const auto drawn = write_text(command.plot, frontier_svg(*result)); !drawn)
+      return report(drawn.error());
+  }
   if (command.json) return print_json(to_json(*result, command.dry_run));
   print(*result, command);
   return kExitOk;

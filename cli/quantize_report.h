@@ -13,6 +13,7 @@ namespace nibble::cli {
 struct QuantizeCommand {
   QuantizeOptions options;
   bool json = false, dry_run = false, verbose = false;
+  std::string plot;  // an SVG file for the frontier of a budget; empty: none
 };
 
 void add_common_options(CLI::App& app, QuantizeCommand& command);

@@ -11,6 +11,14 @@
 
 namespace nibble {
 
+/// What a model may cost, instead of a level; at most one of them, 0: no limit. Every matrix then
+/// gets the format of its own with which the model loses least.
+struct Budget {
+  std::uint64_t bytes = 0;     // of the file
+  double bits_per_weight = 0;  // of all tensors
+  double kld = 0;              // KL divergence of the predictions, nats a token
+};
+
 struct QuantizeOptions {
   std::string source;  // a GGUF file, a .safetensors file or a Hugging Face directory
   std::string output;  // a GGUF file, or the name that its parts are derived from
@@ -20,6 +28,8 @@ struct QuantizeOptions {
   /// An importance matrix, or a text (or .jsonl of messages) that the source model is run on first.
   /// Empty: none; a recipe that needs importance then lets the model write its own text.
   std::string calibration;
+  Budget budget;                         // in place of a target
+  std::vector<std::string> formats;      // that a budget chooses from; empty: all of GGUF's
   std::uint64_t calibration_chunks = 0;  // windows of 512 tokens of a text; 0: all of it
   std::vector<std::string> overrides;    // "REGEX=FORMAT", the first that matches a matrix decides
   int threads = 0;                       // below 1: one a core
@@ -33,6 +43,7 @@ struct FeedbackChoice {
   double shrinkage = 1;    // share of the correlations between inputs that was dropped; 1: all
   double error = 0;        // of the outputs of some rows
   double error_alone = 0;  // the same with every column rounded for itself
+  std::string fallback;    // why there is no feedback; empty: there is
 };
 
 /// One tensor of a plan, and what became of it.
@@ -48,6 +59,18 @@ struct QuantizedTensor {
   std::optional<FeedbackChoice> feedback = {};  // where the rounding has it
 };
 
+/// What a budget came to. Sizes are of the file, losses KL divergence in nats a token.
+struct BudgetReport {
+  struct Point {
+    std::uint64_t bytes;
+    double predicted;
+  };
+  std::vector<Point> frontier = {};     // the best for each size, growing
+  double predicted = 0;                 // of the choice made
+  std::optional<double> measured = {};  // of the file written, on windows of the calibration text
+                                        // that no rounding was fitted to
+};
+
 struct QuantizeReport {
   std::string target, recipe, architecture;
   std::vector<std::string> files = {};  // empty in plans
@@ -55,6 +78,7 @@ struct QuantizeReport {
   std::uint64_t tensor_bytes = 0, parameters = 0, source_bytes = 0;
   double bits_per_weight = 0;  // of the tensors
   std::vector<QuantizedTensor> tensors = {};
+  std::optional<BudgetReport> budget = {};
   double seconds = 0;
   std::uint64_t peak_memory_bytes = 0;  // of the process, resident
 };

@@ -100,7 +100,7 @@ OutputFile::~OutputFile() {
   ::unlink(part_path().c_str());
 }
 
-Result<OutputFile> OutputFile::create(const std::string& path) {
+Result<OutputFile> OutputFile::create(const std::string& path, bool resume) {
   const std::string part = path + ".part";
   struct stat old;
   if (::stat(path.c_str(), &old) == 0 && !S_ISREG(old.st_mode))
@@ -117,7 +117,7 @@ Result<OutputFile> OutputFile::create(const std::string& path) {
   OutputFile file;
   file.path_ = path;
   file.fd_ = fd;
-  if (::ftruncate(fd, 0) != 0) return system_error(path, "cannot create");
+  if (!resume && ::ftruncate(fd, 0) != 0) return system_error(path, "cannot create");
   return file;
 }
 
@@ -136,6 +136,23 @@ Status OutputFile::write(std::span<const std::byte> bytes) {
 
 Status OutputFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
   return write_all(fd_, bytes, path_, std::int64_t(offset));
+}
+
+Status OutputFile::read_at(std::uint64_t offset, std::span<std::byte> bytes) const {
+  while (!bytes.empty()) {
+    const ssize_t n = ::pread(fd_, bytes.data(), bytes.size(), off_t(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return system_error(path_, "cannot read");
+    if (n == 0) return fail(ErrorCode::corrupt, "{}: ends at byte {}", part_path(), offset);
+    offset += std::uint64_t(n);
+    bytes = bytes.subspan(std::size_t(n));
+  }
+  return {};
+}
+
+void OutputFile::leave() {
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = -1;
 }
 
 Status OutputFile::commit() {

@@ -34,7 +34,7 @@ class MappedFile {
 };
 
 /// A file that appears under its final name only by commit(). Without it the temporary
-/// `<path>.part` is removed.
+/// `<path>.part` is removed, unless leave() was called.
 class OutputFile {
  public:
   OutputFile() = default;
@@ -43,16 +43,19 @@ class OutputFile {
   ~OutputFile();
 
   /// An error while another process (or another OutputFile) writes the same path.
-  static Result<OutputFile> create(const std::string& path);
+  /// `resume`: what leave() or a crash left under the temporary name is kept.
+  static Result<OutputFile> create(const std::string& path, bool resume = false);
   /// Sets aside the space for a file of `bytes`, so that a full disk is found before the work.
   /// Where the file system cannot, nothing happens.
   Status reserve(std::uint64_t bytes);
   Status write(std::span<const std::byte> bytes);  // appends
   Status write_at(std::uint64_t offset, std::span<const std::byte> bytes);
+  Status read_at(std::uint64_t offset, std::span<std::byte> bytes) const;
   std::uint64_t size() const { return size_; }       // bytes appended so far
   const std::string& path() const { return path_; }  // the final name
   std::string part_path() const { return path_ + ".part"; }
   Status commit();  // flush to disk, rename
+  void leave();     // keeps the temporary file for a later create(path, true)
 
  private:
   std::string path_;

@@ -50,12 +50,13 @@ Status BlockStream::run(bool keep, const TapFunction& tap, const Progress& progr
   return {};
 }
 
-Status BlockStream::enter(int block, const Progress& progress) {
+Status BlockStream::enter(int block, bool look, const Progress& progress) {
   runtime_.reset();
   moments_.clear();
   NIBBLE_TRY(
       runtime_,
       Runtime::load(*model_, {.threads = threads_, .precision = Precision::exact, .block = block}));
+  if (!look) return {};
   const auto sum = [&](const std::string& tap, const float* values, std::int64_t tokens,
                        std::int64_t width) {
     MomentSums& sums = window_ % kHeldOut == kHeldOut - 1 ? held_out_ : train_;

@@ -26,8 +26,8 @@ class BlockStream {
   static constexpr std::size_t kHeldOut = 8;
 
   /// Runs the windows through block `block` of the model and keeps its moments. Blocks come in
-  /// order, each finished before the next.
-  Status enter(int block, const Progress& progress);
+  /// order, each finished before the next. `look`: false where nobody asks for the moments.
+  Status enter(int block, bool look, const Progress& progress);
   /// Moments of a tap of this block; null if no token reached it.
   const TapMoments* moments(const std::string& tap);
   /// Puts quantized bytes in place of a weight of this block.

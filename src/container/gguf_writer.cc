@@ -146,8 +146,12 @@ Metadata part_metadata(const Metadata& model, std::size_t part, std::size_t part
 
 class GgufWriter final : public Writer {
  public:
-  GgufWriter(std::vector<TensorInfo> tensors, std::vector<Range> ranges, std::uint64_t alignment)
-      : tensors_(std::move(tensors)), ranges_(std::move(ranges)), alignment_(alignment) {}
+  GgufWriter(std::vector<TensorInfo> tensors, std::vector<Range> ranges, std::uint64_t alignment,
+             bool resume)
+      : tensors_(std::move(tensors)),
+        ranges_(std::move(ranges)),
+        alignment_(alignment),
+        resume_(resume) {}
 
   /// Creates every file with its header; `name` gives the path of part i.
   Status start(const Metadata& metadata, const std::function<std::string(std::size_t)>& name) {
@@ -201,6 +205,18 @@ class GgufWriter final : public Writer {
     return file.write_at(tensor.offset, padding);
   }
 
+  Status read_back(std::size_t index, std::span<std::byte> bytes) const override {
+    const Left& tensor = left_[index];
+    NIBBLE_CHECK(bytes.size() == tensors_[index].bytes);
+    return files_[tensor.file].read_at(tensor.offset, bytes);
+  }
+
+  void keep(std::size_t index) override { left_[index].bytes = 0; }
+
+  void leave() override {
+    for (OutputFile& file : files_) file.leave();
+  }
+
   Result<std::vector<std::string>> finish() override {
     NIBBLE_DO(check_complete());
     std::vector<std::string> paths;
@@ -242,7 +258,7 @@ class GgufWriter final : public Writer {
 
   Status add_part(const std::string& path, const ByteWriter& header) {
     const std::size_t part = files_.size();
-    NIBBLE_TRY(OutputFile file, OutputFile::create(path));
+    NIBBLE_TRY(OutputFile file, OutputFile::create(path, resume_));
     NIBBLE_TRY_IN(path, const auto bytes, part_bytes(part, header.bytes().size()));
     std::uint64_t offset = header.bytes().size();
     for (const TensorInfo& tensor : tensors(part)) {
@@ -250,7 +266,7 @@ class GgufWriter final : public Writer {
       offset += (tensor.bytes + alignment_ - 1) / alignment_ * alignment_;
     }
     NIBBLE_DO(file.reserve(bytes));
-    NIBBLE_DO(file.write(header.bytes()));
+    NIBBLE_DO(file.write_at(0, header.bytes()));
     header_bytes_.push_back(header.bytes().size());
     files_.push_back(std::move(file));
     return {};
@@ -267,6 +283,7 @@ class GgufWriter final : public Writer {
   std::vector<TensorInfo> tensors_;
   std::vector<Range> ranges_;
   std::uint64_t alignment_;
+  bool resume_;
   std::vector<std::uint64_t> header_bytes_;
   std::vector<OutputFile> files_;
   std::vector<Left> left_;
@@ -281,7 +298,7 @@ Result<std::unique_ptr<GgufWriter>> make_writer(const Metadata& metadata,
   if (parts.size() > 0xffff)
     return fail(ErrorCode::invalid, "{} parts, at most 65535 can be; choose larger ones",
                 parts.size());
-  return std::make_unique<GgufWriter>(tensors, std::move(parts), alignment);
+  return std::make_unique<GgufWriter>(tensors, std::move(parts), alignment, options.resume);
 }
 
 std::string without_suffix(const std::string& path) {

@@ -13,15 +13,22 @@ namespace nibble {
 
 struct WriteOptions {
   std::uint64_t split_bytes = 0;  // start a new file before this many bytes of tensors; 0: one file
+  bool resume = false;            // keep what leave() or a crash has left
 };
 
 /// Writes one model. Nothing appears under a final name before finish(); destruction without it
-/// removes what was written. Tensors may come in any order, and each in several pieces.
+/// removes what was written, unless leave() was called. Tensors may come in any order, and each in
+/// several pieces.
 class Writer {
  public:
   virtual ~Writer() = default;
   virtual Status write(std::size_t index,
                        std::span<const std::byte> bytes) = 0;  // appends to tensor `index`
+  /// Reads back a whole tensor that an earlier run has written. Errors: the file ends before it.
+  virtual Status read_back(std::size_t index, std::span<std::byte> bytes) const = 0;
+  /// Takes such a tensor as written.
+  virtual void keep(std::size_t index) = 0;
+  virtual void leave() = 0;
   /// Exchanges the metadata for one of the same encoded size (hashes that are known only at the
   /// end).
   virtual Status replace(const Metadata& metadata) = 0;

@@ -87,12 +87,12 @@ Status apply_override(const Override& override, PlannedTensor& planned) {
   const TensorInfo& tensor = planned.tensor;
   if (tensor.columns() % std::uint64_t(override.format->block()) != 0)
     return fail(ErrorCode::invalid,
-                "--override {}: {} has rows of {} columns, no multiple of the {} of a {} block; "
+                "{}: {} has rows of {} columns, no multiple of the {} of a {} block; "
                 "choose another format or a narrower pattern",
                 override.text, tensor.name, tensor.columns(), override.format->block(),
                 override.format->id());
   planned.wanted = override.format;
-  planned.reason = "override " + override.text;
+  planned.reason = override.text;
   return {};
 }
 
@@ -131,7 +131,7 @@ Result<Override> parse_override(std::string_view text) {
   }
   NIBBLE_TRY_IN(fmt::format("--override '{}'", text), Pattern pattern,
                 Pattern::compile(text.substr(0, equal)));
-  return Override{std::string(text), std::move(pattern), format};
+  return Override{"--override " + std::string(text), std::move(pattern), format};
 }
 
 std::string Target::name() const {
@@ -179,11 +179,10 @@ Result<Plan> make_plan(const PlanInput& input, const Target& target,
   }
   for (std::size_t o = 0; o < overrides.size(); ++o)
     if (!used[o])
-      return fail(
-          ErrorCode::invalid,
-          "--override {}: decides no matrix (nothing matches, or an earlier override does); "
-          "--dry-run lists the names",
-          overrides[o].text);
+      return fail(ErrorCode::invalid,
+                  "{}: decides no matrix (nothing matches, or an earlier override does); "
+                  "--dry-run lists the names",
+                  overrides[o].text);
   plan.file_type = file_type_of(target, plan.tensors);
   return plan;
 }

@@ -23,7 +23,7 @@ struct PlanInput {
 
 /// "ffn_down=q6_k": matrices whose name the pattern is found in get that format. First match wins.
 struct Override {
-  std::string text;  // as the user wrote it
+  std::string text;  // where it comes from: "--override ffn_down=q6_k"
   Pattern pattern;
   const Format* format;
 };

@@ -1,84 +1,22 @@
 #include "quantize/feedback.h"
 
-#include <algorithm>
-
 #include "arch/arch.h"
 #include "container/imatrix.h"
-#include "round/search.h"
+#include "quantize/sample.h"
 #include "text/tokenizer.h"
 
 namespace nibble {
 namespace {
 
 constexpr double kShrinkages[] = {0.1, 0.3, 0.6};
-constexpr std::uint32_t kContext = 512;  // tokens a window
-constexpr std::uint64_t kWindows = 256;  // 131072 tokens
-constexpr std::int64_t kSampledStrips = 4;
-
-/// Some strips of a matrix, evenly spread, as a task of their own.
-struct Sample {
-  explicit Sample(const RoundTask& whole) : task(whole) {
-    const std::int64_t strips = (whole.rows + kStripRows - 1) / kStripRows;
-    const std::int64_t wanted = std::min(strips, kSampledStrips);
-    weights.resize(std::size_t(wanted * kStripRows * whole.columns));
-    task.rows = 0;
-    for (std::int64_t i = 0; i < wanted; ++i) {
-      const std::int64_t begin = strips * i / wanted * kStripRows;
-      const std::int64_t end = std::min(whole.rows, begin + kStripRows);
-      whole.load(begin, end, weights.data() + task.rows * whole.columns);
-      task.rows += end - begin;
-    }
-    weights.resize(std::size_t(task.rows * whole.columns));
-    bytes.resize(std::size_t(task.rows) * task.format->row_bytes(std::size_t(task.columns)));
-    task.out = bytes;
-    task.load = [this](std::int64_t begin, std::int64_t end, float* out) {
-      std::copy(weights.begin() + begin * task.columns, weights.begin() + end * task.columns, out);
-    };
-  }
-  Sample(const Sample&) = delete;
-  Sample& operator=(const Sample&) = delete;
-
-  /// The error on `moment` of what was written.
-  double error(const SecondMoment& moment) const {
-    std::vector<float> errors(weights.size());
-    task.format->decode(task.out.data(), weights.size() / std::size_t(task.format->block()),
-                        errors.data());
-    for (std::size_t i = 0; i < errors.size(); ++i) errors[i] -= weights[i];
-    return output_error(moment, errors.data(), task.rows);
-  }
-
-  RoundTask task;
-  std::vector<float> weights;
-  std::vector<std::byte> bytes;
-};
 
 }  // namespace
 
-Result<std::unique_ptr<FeedbackSource>> FeedbackSource::open(const QuantizeOptions& options,
-                                                             Progress& progress) {
-  if (!options.calibration.empty() && is_imatrix(options.calibration))
-    return fail(ErrorCode::invalid,
-                "{}: an importance matrix; error feedback needs the text itself, or --recipe "
-                "importance",
-                options.calibration);
+Result<std::unique_ptr<FeedbackSource>> FeedbackSource::open(const Model& model, Corpus corpus,
+                                                             int threads) {
   auto out = std::unique_ptr<FeedbackSource>(new FeedbackSource());
-  NIBBLE_TRY(Model model, Model::open(options.source));
-  out->model_ = std::make_unique<Model>(std::move(model));
-  NIBBLE_TRY_IN(options.source, const Tokenizer tokenizer, Tokenizer::open(out->model_->source()));
-  const CorpusOptions corpus_options{
-      .text = options.calibration,
-      .context = std::min(kContext, out->model_->config().context),
-      .windows = options.calibration_chunks > 0 ? options.calibration_chunks : kWindows};
-  std::unique_ptr<Runtime> writer;  // only where the model writes the text itself
-  if (options.calibration.empty()) {
-    NIBBLE_TRY_IN(options.source, writer,
-                  Runtime::load(*out->model_, {.threads = options.threads}, progress));
-  }
-  NIBBLE_TRY(Corpus corpus, make_corpus(corpus_options, tokenizer, writer.get(), progress));
-  out->name_ = corpus.name;
-  out->sha256_ = corpus.sha256;
-  NIBBLE_TRY(out->stream_, BlockStream::open(*out->model_, std::move(corpus), options.threads));
-  const Graph& graph = out->model_->graph();
+  NIBBLE_TRY(out->stream_, BlockStream::open(model, std::move(corpus), threads));
+  const Graph& graph = model.graph();
   for (std::size_t b = 0; b < graph.blocks.size(); ++b)
     for (const Node& node : graph.blocks[b])
       if (node.kind == Node::Kind::linear) out->weights_[node.weight] = {int(b), node.tap};
@@ -90,31 +28,36 @@ int FeedbackSource::block_of(const std::string& weight) const {
   return found == weights_.end() ? -1 : found->second.first;
 }
 
-Status FeedbackSource::enter(int block, const Progress& progress) {
+Status FeedbackSource::enter(int block, const std::function<bool(int)>& finished,
+                             const Progress& progress) {
   while (block_ < block) {
     if (block_ >= 0) NIBBLE_DO(stream_->leave(progress));
     taps_.clear();
-    NIBBLE_DO(stream_->enter(++block_, progress));
+    ++block_;
+    NIBBLE_DO(stream_->enter(block_, !finished(block_), progress));
   }
   return {};
 }
 
-const FeedbackFactor* FeedbackSource::factor(Tap& tap, const SecondMoment& moment, int block,
-                                             double shrinkage) {
-  const auto [place, fresh] = tap.factors.try_emplace({block, shrinkage});
-  if (fresh) {
-    if (auto made = factorize(moment, block, {.shrinkage = shrinkage}))
-      place->second = std::move(*made);
-  }
-  return place->second ? &*place->second : nullptr;
+const Result<FeedbackFactor>& FeedbackSource::factor(Tap& tap, const SecondMoment& moment,
+                                                     int block, double shrinkage) {
+  const auto place = tap.factors.find({block, shrinkage});
+  if (place != tap.factors.end()) return place->second;
+  auto made = factorize(moment, block, {.shrinkage = shrinkage});
+  return tap.factors.emplace(std::pair(block, shrinkage), std::move(made)).first->second;
 }
 
-Result<RoundReport> FeedbackSource::round(const std::string& weight, RoundTask task,
-                                          const Rounder& rounder, FeedbackChoice& choice,
-                                          ThreadPool& pool) {
+Result<FeedbackChoice> FeedbackSource::choose(const std::string& weight, RoundTask& task,
+                                              const Rounder& rounder,
+                                              std::span<const double> shrinkages,
+                                              ThreadPool& pool) {
+  FeedbackChoice choice;
   const std::string& tap_name = weights_.at(weight).second;
   const TapMoments* moments = stream_->moments(tap_name);
-  if (!moments) return find_rounder("nearest")->round(task, pool);
+  if (!moments) {
+    choice.fallback = "no token of the text reaches it";
+    return choice;
+  }
   Tap& tap = taps_[tap_name];
   if (tap.mean_square.empty())
     for (std::int64_t j = 0; j < task.columns; ++j)
@@ -124,17 +67,36 @@ Result<RoundReport> FeedbackSource::round(const std::string& weight, RoundTask t
   Sample sample(task);
   NIBBLE_TRY([[maybe_unused]] const auto plain, rounder.round(sample.task, pool));
   choice.error = choice.error_alone = sample.error(moments->held_out);
-  const int block = task.format->block();
-  for (const double shrinkage : kShrinkages) {
-    sample.task.stats.factor = factor(tap, moments->train, block, shrinkage);
-    if (!sample.task.stats.factor) continue;
+  for (const double shrinkage : shrinkages) {
+    const auto& made = factor(tap, moments->train, task.format->block(), shrinkage);
+    if (!made) {
+      choice.fallback = made.error().message();
+      continue;
+    }
+    sample.task.stats.factor = &*made;
     NIBBLE_TRY([[maybe_unused]] const auto fed, rounder.round(sample.task, pool));
     const double error = sample.error(moments->held_out);
     if (!(error < choice.error)) continue;
     choice.error = error, choice.shrinkage = shrinkage;
     task.stats.factor = sample.task.stats.factor;
   }
-  return rounder.round(task, pool);
+  if (!task.stats.factor && choice.fallback.empty())
+    choice.fallback = "error feedback is no better on the text held out";
+  if (task.stats.factor) choice.fallback.clear();
+  return choice;
+}
+
+Result<RoundReport> FeedbackSource::round(const std::string& weight, RoundTask task,
+                                          const Rounder& rounder, FeedbackChoice& choice,
+                                          ThreadPool& pool) {
+  NIBBLE_TRY(choice, choose(weight, task, rounder, kShrinkages, pool));
+  const bool unknown = task.stats.mean_square.empty();
+  return (unknown ? *find_rounder("nearest") : rounder).round(task, pool);
+}
+
+std::span<const float> FeedbackSource::mean_square(const std::string& weight) const {
+  const auto tap = taps_.find(weights_.at(weight).second);
+  return tap == taps_.end() ? std::span<const float>{} : std::span(tap->second.mean_square);
 }
 
 Status FeedbackSource::put(const std::string& weight, const Format& format,

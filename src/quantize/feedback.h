@@ -1,6 +1,7 @@
 // Second moments for roundings with error feedback, block by block, and how much of them to trust.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -8,29 +9,32 @@
 
 #include "calib/stream.h"
 #include "nibble/quantize.h"
-#include "quantize/importance.h"
 #include "round/rounder.h"
 
 namespace nibble {
 
 class FeedbackSource {
  public:
-  /// options.calibration: a text. The model's path is options.source.
-  static Result<std::unique_ptr<FeedbackSource>> open(const QuantizeOptions& options,
-                                                      Progress& progress);
+  /// `model` must live as long.
+  static Result<std::unique_ptr<FeedbackSource>> open(const Model& model, Corpus corpus,
+                                                      int threads);
 
-  const std::string& name() const { return name_; }      // of the text
-  const std::string& sha256() const { return sha256_; }  // of the text
   std::uint64_t tokens() const { return stream_->tokens(); }
 
   /// The block a weight is in; -1: none whose inputs are known.
   int block_of(const std::string& weight) const;
-  /// Moves on to a block, finishing the one before.
-  Status enter(int block, const Progress& progress);
-  /// Rounds `task`, whose weight is of the present block, with the shrinkage that is best for
-  /// windows held out, or without feedback if that is better.
+  /// Moves on to a block, finishing the one before. `finished` says of a block whether all of its
+  /// weights will be put() without choose().
+  Status enter(int block, const std::function<bool(int)>& finished, const Progress& progress);
+  /// Gives `task`, whose weight is of the present block, the statistics with which its rounding is
+  /// best for windows held out: with one of these shrinkages, or without feedback.
+  Result<FeedbackChoice> choose(const std::string& weight, RoundTask& task, const Rounder& rounder,
+                                std::span<const double> shrinkages, ThreadPool& pool);
+  /// Rounds `task` with the best of all shrinkages.
   Result<RoundReport> round(const std::string& weight, RoundTask task, const Rounder& rounder,
                             FeedbackChoice& choice, ThreadPool& pool);
+  /// Of the inputs of a weight of the present block, once choose() has looked at it.
+  std::span<const float> mean_square(const std::string& weight) const;
   /// What was written for a weight of the present block.
   Status put(const std::string& weight, const Format& format, std::span<const std::byte> bytes);
 
@@ -38,14 +42,12 @@ class FeedbackSource {
   FeedbackSource() = default;
   struct Tap {
     std::vector<float> mean_square;
-    std::map<std::pair<int, double>, std::optional<FeedbackFactor>>
-        factors;  // by block and shrinkage
+    std::map<std::pair<int, double>, Result<FeedbackFactor>> factors;  // by block and shrinkage
   };
-  const FeedbackFactor* factor(Tap& tap, const SecondMoment& moment, int block, double shrinkage);
+  static const Result<FeedbackFactor>& factor(Tap& tap, const SecondMoment& moment, int block,
+                                              double shrinkage);
 
-  std::unique_ptr<Model> model_;
   std::optional<BlockStream> stream_;
-  std::string name_, sha256_;
   std::map<std::string, std::pair<int, std::string>> weights_;  // block and tap of each
   int block_ = -1;
   std::map<std::string, Tap> taps_;  // of the present block

@@ -2,8 +2,8 @@
 
 namespace nibble {
 
-BackgroundWriter::BackgroundWriter(Writer& writer, std::uint64_t limit)
-    : writer_(writer), limit_(limit), thread_([this] { work(); }) {}
+BackgroundWriter::BackgroundWriter(Writer& writer, Journal& journal, std::uint64_t limit)
+    : writer_(writer), journal_(journal), limit_(limit), thread_([this] { work(); }) {}
 
 BackgroundWriter::~BackgroundWriter() {
   {
@@ -24,8 +24,16 @@ BackgroundWriter::Buffer BackgroundWriter::acquire(std::uint64_t size) {
 }
 
 Status BackgroundWriter::push(std::size_t index, Buffer buffer) {
+  return push(Item{index, std::move(buffer)});
+}
+
+Status BackgroundWriter::finish(std::size_t index, Json record) {
+  return push(Item{index, {}, std::move(record)});
+}
+
+Status BackgroundWriter::push(Item item) {
   const std::lock_guard lock(mutex_);
-  items_.push_back({index, std::move(buffer)});
+  items_.push_back(std::move(item));
   changed_.notify_all();
   return status_;
 }
@@ -36,6 +44,17 @@ Status BackgroundWriter::drain() {
   return status_;
 }
 
+Status BackgroundWriter::write(Item& item) {
+  if (!item.record) {
+    if (!hash_) hash_.emplace();
+    hash_->update(item.buffer.bytes());
+    return writer_.write(item.index, item.buffer.bytes());
+  }
+  (*item.record)["sha256"] = hash_->hex();
+  hash_.reset();
+  return journal_.add(item.index, std::move(*item.record));
+}
+
 void BackgroundWriter::work() {
   std::unique_lock lock(mutex_);
   while (true) {
@@ -44,7 +63,7 @@ void BackgroundWriter::work() {
     Item item = std::move(items_.front());  // stays in the queue, so that drain() waits for it
     const bool good = status_.has_value();
     lock.unlock();
-    Status written = good ? writer_.write(item.index, item.buffer.bytes()) : Status{};
+    Status written = good ? write(item) : Status{};
     const std::uint64_t size = item.buffer.size;
     item.buffer.data.reset();
     lock.lock();

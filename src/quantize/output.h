@@ -5,10 +5,13 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <thread>
 
+#include "base/hash.h"
 #include "container/writer.h"
+#include "quantize/journal.h"
 
 namespace nibble {
 
@@ -21,13 +24,16 @@ class BackgroundWriter {
   };
 
   /// At most `limit` bytes of buffers at a time, or one buffer.
-  BackgroundWriter(Writer& writer, std::uint64_t limit);
+  BackgroundWriter(Writer& writer, Journal& journal, std::uint64_t limit);
   ~BackgroundWriter();
 
   /// Waits until there is room.
   Buffer acquire(std::uint64_t size);
   /// Appends `buffer` to tensor `index`. Returns an error of an earlier write.
   Status push(std::size_t index, Buffer buffer);
+  /// Everything of this tensor was pushed, and of no other since: once it is written, the journal
+  /// gets the record, with the hash of the bytes as "sha256".
+  Status finish(std::size_t index, Json record);
   /// Waits until everything is written.
   Status drain();
 
@@ -35,10 +41,15 @@ class BackgroundWriter {
   struct Item {
     std::size_t index;
     Buffer buffer;
+    std::optional<Json> record = {};  // the tensor is finished
   };
+  Status push(Item item);
+  Status write(Item& item);
   void work();
 
   Writer& writer_;
+  Journal& journal_;
+  std::optional<Sha256> hash_;  // of the tensor that is being written
   const std::uint64_t limit_;
   std::mutex mutex_;
   std::condition_variable changed_;

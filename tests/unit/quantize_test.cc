@@ -208,15 +208,62 @@ TEST(Quantize, InPlace) {
   EXPECT_EQ(read_file(dir / "in.gguf"), other);
 }
 
-TEST(Quantize, CancelLeavesNothing) {
+TEST(Quantize, GoesOnAfterACancel) {
   const TempDir dir;
   write_model(dir / "in.gguf", random_model());
-  Listener listener;
-  listener.stop_after = 3;
-  const auto report = quantize(options(dir, "Q4_K_M"), listener);
+  const QuantizeOptions wanted = options(dir, "Q4_K_M");
+  run(wanted);
+  const std::string whole = read_file(dir / "out.gguf");
+  std::filesystem::remove(dir / "out.gguf");
+
+  Listener stopped;
+  stopped.stop_after = 3;
+  const auto report = quantize(wanted, stopped);
   ASSERT_FALSE(report);
   EXPECT_EQ(report.error().code(), ErrorCode::cancelled);
-  EXPECT_EQ(dir.files(), 1u);
+  EXPECT_FALSE(std::filesystem::exists(dir / "out.gguf"));
+
+  Listener again;
+  const auto second = quantize(wanted, again);
+  ASSERT_TRUE(second) << second.error().message();
+  EXPECT_THAT(again.notes, HasSubstr("going on from"));
+  EXPECT_EQ(read_file(dir / "out.gguf"), whole);
+  for (const QuantizedTensor& tensor : second->tensors)
+    if (tensor.format != tensor.source_format) {
+      EXPECT_GT(tensor.squared_weight, 0) << tensor.name;
+    }
+  EXPECT_EQ(dir.files(), 2u);
+}
+
+TEST(Quantize, OtherOptionsStartAfresh) {
+  const TempDir dir;
+  write_model(dir / "in.gguf", random_model());
+  run(options(dir, "Q8_0"));
+  const std::string whole = read_file(dir / "out.gguf");
+  Listener stopped;
+  stopped.stop_after = 3;
+  ASSERT_FALSE(quantize(options(dir, "Q4_K_M"), stopped));
+  Listener other;
+  ASSERT_TRUE(quantize(options(dir, "Q8_0"), other));
+  EXPECT_EQ(other.notes.find("going on"), std::string::npos);
+  EXPECT_EQ(read_file(dir / "out.gguf"), whole);
+}
+
+TEST(Quantize, DamagedPartIsMadeAnew) {
+  const TempDir dir;
+  write_model(dir / "in.gguf", random_model());
+  const QuantizeOptions wanted = options(dir, "Q4_K_M");
+  run(wanted);
+  const std::string whole = read_file(dir / "out.gguf");
+  Listener stopped;
+  stopped.stop_after = 8;
+  ASSERT_FALSE(quantize(wanted, stopped));
+  std::string part = read_file(dir / "out.gguf.part");
+  for (std::size_t i = part.size() / 2; i < part.size(); ++i) part[i] = char(part[i] ^ 1);
+  ASSERT_TRUE(write_text(dir / "damaged", part));
+  std::filesystem::rename(dir / "damaged", dir / "out.gguf.part");
+  run(wanted);
+  EXPECT_EQ(read_file(dir / "out.gguf"), whole);
 }
 
 TEST(Quantize, SaysThatErrorsAddUp) {

@@ -1,0 +1,240 @@
+#include "quantize/job.h"
+
+#include <fmt/ranges.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/cpu.h"
+#include "base/hash.h"
+#include "container/writer.h"
+#include "nibble/version.h"
+#include "quantize/budget.h"
+#include "quantize/feedback.h"
+#include "quantize/windows.h"
+
+namespace nibble {
+namespace {
+
+constexpr std::uint64_t kFeedbackWindows = 256;  // 131072 tokens
+constexpr std::size_t kSensitivityWindows = 32;  // of these, to compare formats by
+constexpr std::size_t kJudgingWindows = 2;
+constexpr std::size_t kHexDigits = 64;
+
+Result<const Rounder*> rounder_of(const Recipe& recipe) {
+  if (!recipe.transforms.empty())
+    return fail(ErrorCode::unsupported, "recipe '{}': no transform named '{}' in this version",
+                to_string(recipe), recipe.transforms.front());
+  const Rounder* rounder = find_rounder(recipe.rounding);
+  if (rounder) return rounder;
+  std::string known;
+  for (const Rounder* each : round_registry()) known += fmt::format(" {}", each->id());
+  return fail(ErrorCode::invalid, "recipe '{}': no rounding named '{}'; there are:{}",
+              to_string(recipe), recipe.rounding, known);
+}
+
+/// The recipe with its target filled in from --to.
+Result<Recipe> recipe_of(const QuantizeOptions& options) {
+  const char* usual = options.calibration.empty() ? "nearest" : "importance";
+  NIBBLE_TRY(Recipe recipe, parse_recipe(options.recipe.empty() ? usual : options.recipe));
+  if (!recipe.target.empty() && !options.target.empty() && recipe.target != options.target)
+    return fail(ErrorCode::invalid, "recipe '{}' ends in {}, but the level asked for is {}",
+                options.recipe, recipe.target, options.target);
+  if (recipe.target.empty()) recipe.target = options.target;
+  if (const Budget& b = options.budget; b.bytes > 0 || b.bits_per_weight > 0 || b.kld > 0)
+    recipe.target = budget_name(b);
+  if (recipe.target.empty())
+    return fail(ErrorCode::invalid,
+                "no level: say --to LEVEL, for example --to Q4_K_M, or end the recipe in one");
+  return recipe;
+}
+
+/// Keys as llama.cpp's quantizer writes them, and the provenance of the file.
+void add_provenance(Job& job) {
+  Metadata& metadata = job.metadata;
+  metadata.set("general.quantization_version", std::uint32_t(2));
+  metadata.set("general.file_type", job.plan.file_type);
+  metadata.set("nibble.version", std::string(version()));
+  metadata.set("nibble.recipe", to_string(job.recipe));
+  const std::size_t files = job.checkpoint->source().files().size();
+  const std::string blank(kHexDigits, '0');
+  if (files == 1)
+    metadata.set(kSourceHash, blank);
+  else
+    metadata.set(kSourceHash, std::vector<std::string>(files, blank));
+  if (job.windows) {
+    std::uint64_t tokens = 0;
+    for (const auto& window : job.windows->windows) tokens += window.size();
+    metadata.set("nibble.calibration.text",
+                 std::filesystem::path(job.windows->name).filename().string());
+    metadata.set("nibble.calibration.tokens", tokens);
+    metadata.set("nibble.calibration.sha256", job.windows->sha256);
+  }
+  if (!job.importance) return;
+  const Imatrix& imatrix = job.importance->imatrix;
+  metadata.set("quantize.imatrix.file", job.importance->name);
+  if (!imatrix.datasets.empty())
+    metadata.set("quantize.imatrix.dataset", fmt::format("{}", fmt::join(imatrix.datasets, ",")));
+  metadata.set("quantize.imatrix.entries_count", std::uint32_t(imatrix.entries.size()));
+  metadata.set("quantize.imatrix.chunks_count", std::uint32_t(imatrix.chunk_count));
+  metadata.set("nibble.calibration.sha256", job.importance->sha256);
+}
+
+Status open_model(Job& job, const QuantizeOptions& options) {
+  if (job.model) return {};
+  NIBBLE_TRY(Model model, Model::open(options.source));
+  job.model = std::make_unique<Model>(std::move(model));
+  return {};
+}
+
+Status calibrate(Job& job, const QuantizeOptions& options, Progress& progress) {
+  if (!job.rounder->needs_moments()) {
+    NIBBLE_TRY(job.importance, find_importance(options, progress));
+    return {};
+  }
+  NIBBLE_DO(open_model(job, options));
+  NIBBLE_TRY(job.windows, calibration_windows(*job.model, options, kFeedbackWindows, progress));
+  return {};
+}
+
+/// The windows that a budget is judged by: of the calibration text if it is one.
+Result<std::vector<std::vector<Token>>> judging_windows(const Job& job,
+                                                        const QuantizeOptions& options,
+                                                        Progress& progress) {
+  if (job.windows) return selection_windows(*job.windows, kJudgingWindows);
+  QuantizeOptions text = options;
+  if (!text.calibration.empty() && is_imatrix(text.calibration)) text.calibration.clear();
+  const std::uint64_t most =
+      text.calibration.empty() ? kJudgingWindows : kJudgingWindows * BlockStream::kHeldOut;
+  NIBBLE_TRY(const Corpus corpus, calibration_windows(*job.model, text, most, progress));
+  return selection_windows(corpus, kJudgingWindows);
+}
+
+/// Appends the overrides that make the plan fit the budget.
+Status fit(Job& job, const QuantizeOptions& options, std::vector<Override>& overrides,
+           Progress& progress) {
+  NIBBLE_DO(open_model(job, options));
+  NIBBLE_TRY(auto windows, judging_windows(job, options, progress));
+  NIBBLE_TRY(job.judge, Judge::open(*job.model, std::move(windows), options.threads, progress));
+  if (job.journal && !job.journal->budget().is_null()) {
+    job.judge->unload();
+    NIBBLE_TRY(job.budget, budget_from_json(job.journal->budget(), options.budget, overrides));
+    return {};
+  }
+  std::unique_ptr<FeedbackSource> feedback;
+  if (job.windows) {
+    Corpus part = *job.windows;
+    part.windows.resize(std::min(part.windows.size(), kSensitivityWindows));
+    NIBBLE_TRY(feedback, FeedbackSource::open(*job.model, std::move(part), options.threads));
+  }
+  std::uint64_t fixed = job.bytes;
+  for (const PlannedTensor& planned : job.plan.tensors)
+    if (planned.quantizable && planned.reason.empty()) fixed -= planned.tensor.bytes;
+  ThreadPool pool(options.threads);
+  Sensitivity sensitivity(
+      *job.checkpoint, *job.rounder,
+      [&](const TensorInfo& tensor) { return importance_of(job, tensor); }, feedback.get(),
+      *job.judge, pool);
+  const std::size_t own = overrides.size();
+  NIBBLE_TRY(job.budget, fit_budget(options, job.plan, fixed, sensitivity, overrides, progress));
+  job.judge->unload();
+  if (!job.journal) return {};
+  return job.journal->set_budget(
+      budget_to_json(*job.budget, job.plan, std::span(overrides).subspan(own)));
+}
+
+/// A hash of everything that the bytes of the output depend on.
+std::string identity(const Job& job, const QuantizeOptions& options) {
+  Json all = {{"version", version()},
+              {"isa", active_isa()},
+              {"recipe", to_string(job.recipe)},
+              {"overrides", options.overrides},
+              {"formats", options.formats},
+              {"split", options.split_bytes},
+              {"files", Json::array()}};
+  for (const std::string& path : job.checkpoint->source().files()) {
+    struct stat file = {};
+    ::stat(path.c_str(), &file);
+    all["files"].push_back({std::filesystem::path(path).filename().string(), file.st_size,
+                            file.st_mtim.tv_sec, file.st_mtim.tv_nsec});
+  }
+  if (job.windows) all["text"] = {job.windows->sha256, job.windows->windows.size()};
+  if (job.importance) all["importance"] = job.importance->sha256;
+  const std::string text = all.dump();
+  Sha256 hash;
+  hash.update(std::as_bytes(std::span(text)));
+  return hash.hex();
+}
+
+Status plan(Job& job, const QuantizeOptions& options, const Target& target,
+            std::span<const Override> overrides) {
+  const bool importance = wants_importance(options, job.rounder->needs_stats());
+  NIBBLE_TRY(job.plan, make_plan(job.checkpoint->plan_input(), target, overrides, importance));
+  NIBBLE_TRY(job.metadata, job.checkpoint->metadata());
+  add_provenance(job);
+  NIBBLE_TRY_IN(options.source, job.bytes,
+                gguf_bytes(job.metadata, planned_tensors(job.plan), {options.split_bytes}));
+  return {};
+}
+
+}  // namespace
+
+std::vector<TensorInfo> planned_tensors(const Plan& plan) {
+  std::vector<TensorInfo> tensors;
+  for (const PlannedTensor& planned : plan.tensors) tensors.push_back(planned.tensor);
+  return tensors;
+}
+
+std::span<const float> importance_of(const Job& job, const TensorInfo& tensor) {
+  if (!job.importance) return {};
+  const ImatrixEntry* entry = job.importance->imatrix.find(tensor.name);
+  return entry ? std::span<const float>(entry->mean_square) : std::span<const float>{};
+}
+
+Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progress& progress) {
+  NIBBLE_DO(check_budget(options));
+  NIBBLE_TRY(job.recipe, recipe_of(options));
+  NIBBLE_TRY(job.rounder, rounder_of(job.recipe));
+  const bool budgeted = options.target.empty() && job.recipe.target == budget_name(options.budget);
+  NIBBLE_TRY(const Target target, parse_target(budgeted ? "keep" : job.recipe.target));
+  std::vector<Override> overrides;
+  for (const std::string& text : options.overrides) {
+    NIBBLE_TRY(Override each, parse_override(text));
+    overrides.push_back(std::move(each));
+  }
+  NIBBLE_TRY(job.checkpoint, Checkpoint::open(options.source));
+  if (wants_importance(options, job.rounder->needs_stats()) && (budgeted || !plan_only))
+    NIBBLE_DO(calibrate(job, options, progress));
+  if (!plan_only) {
+    NIBBLE_TRY(job.journal, Journal::open(options.output + ".journal", identity(job, options)));
+  }
+  NIBBLE_DO(plan(job, options, target, overrides));
+  if (!budgeted) return {};
+  NIBBLE_DO(fit(job, options, overrides, progress));
+  return plan(job, options, target, overrides);
+}
+
+QuantizeReport report_of(const Job& job) {
+  const Plan& plan = job.plan;
+  QuantizeReport report{.target = plan.target.name(),
+                        .recipe = to_string(job.recipe),
+                        .architecture = job.checkpoint->plan_input().arch,
+                        .bytes = job.bytes,
+                        .tensor_bytes = plan.tensor_bytes,
+                        .parameters = plan.weights,
+                        .bits_per_weight = plan.bits_per_weight(),
+                        .budget = job.budget};
+  for (const TensorInfo& tensor : job.checkpoint->tensors()) report.source_bytes += tensor.bytes;
+  for (const PlannedTensor& planned : plan.tensors)
+    report.tensors.push_back({.name = planned.tensor.name,
+                              .shape = planned.tensor.shape,
+                              .source_format = std::string(planned.stored->id()),
+                              .format = std::string(planned.tensor.format->id()),
+                              .wanted = std::string(planned.wanted->id()),
+                              .reason = planned.reason,
+                              .bytes = planned.tensor.bytes});
+  return report;
+}
+
+}  // namespace nibble

@@ -1,0 +1,50 @@
+// Everything about a run that is decided before the first weight is rounded.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "calib/corpus.h"
+#include "nibble/quantize.h"
+#include "plan/plan.h"
+#include "plan/recipe.h"
+#include "quantize/checkpoint.h"
+#include "quantize/importance.h"
+#include "quantize/journal.h"
+#include "quantize/judge.h"
+#include "round/rounder.h"
+
+namespace nibble {
+
+inline constexpr char kSourceHash[] = "nibble.source.sha256";
+
+struct Job {
+  std::unique_ptr<Checkpoint> checkpoint;
+  Recipe recipe;
+  const Rounder* rounder = nullptr;
+  std::optional<Importance> importance;
+  std::unique_ptr<Model> model;   // where it is to be run
+  std::optional<Corpus> windows;  // where the rounding makes use of second moments
+  std::optional<Journal> journal;
+  std::optional<Judge> judge;  // of a budget
+  std::optional<BudgetReport> budget;
+  Plan plan;
+  Metadata metadata;  // of the output, with a placeholder for the hash of the source
+  std::uint64_t bytes = 0;
+};
+
+/// `plan_only`: nothing is written, not even a journal, and importance is not looked for where only
+/// whether there is any matters to a plan. An error leaves what was prepared in `job`.
+Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progress& progress);
+
+/// What is known before the first weight is rounded.
+QuantizeReport report_of(const Job& job);
+
+std::vector<TensorInfo> planned_tensors(const Plan& plan);
+
+/// Importance of the columns of a tensor, in the order of the importance matrix; empty: unknown.
+std::span<const float> importance_of(const Job& job, const TensorInfo& tensor);
+
+}  // namespace nibble

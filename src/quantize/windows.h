@@ -1,0 +1,18 @@
+// The text that rounding calibrates on, as windows of tokens.
+#pragma once
+
+#include "arch/arch.h"
+#include "calib/corpus.h"
+#include "nibble/quantize.h"
+
+namespace nibble {
+
+/// Windows of options.calibration, a text, or of text that the model writes itself if that is
+/// empty. `most`: windows at most where the options do not say.
+Result<Corpus> calibration_windows(const Model& model, const QuantizeOptions& options,
+                                   std::uint64_t most, Progress& progress);
+
+/// Those of its windows that no rounding is fitted to, for choosing by.
+std::vector<std::vector<Token>> selection_windows(const Corpus& corpus, std::size_t most);
+
+}  // namespace nibble
