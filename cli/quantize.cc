@@ -38,6 +38,10 @@ Run add_quantize(CLI::App& app) {
   app.add_option("--calib-chunks", command->options.calibration_chunks,
                  "windows of 512 tokens of that text at most; 0: all of it (16 of its own)")
       ->capture_default_str();
+  app.add_option("--memory", command->options.memory_bytes,
+                 "the most memory to use (12GiB): what does not fit waits in a file beside the "
+                 "output; refused beforehand where even that is not enough")
+      ->transform(CLI::AsSizeValue(true));
   app.footer(
       "Examples:\n"
       "  nibble quantize ./SmolLM2-135M -o small.gguf --to Q4_K_M\n"

@@ -32,6 +32,7 @@ struct QuantizeOptions {
   std::vector<std::string> formats;      // that a budget chooses from; empty: all of GGUF's
   std::uint64_t calibration_chunks = 0;  // windows of 512 tokens of a text; 0: all of it
   std::vector<std::string> overrides;    // "REGEX=FORMAT", the first that matches a matrix decides
+  std::uint64_t memory_bytes = 0;        // the most memory to use; 0: whatever it takes
   int threads = 0;                       // below 1: one a core
   bool force = false;                    // replace an existing output
   std::uint64_t split_bytes = 0;         // tensors a file at most, in bytes; 0: one file

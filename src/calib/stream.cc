@@ -4,7 +4,8 @@
 
 namespace nibble {
 
-Result<BlockStream> BlockStream::open(const Model& model, Corpus corpus, int threads) {
+Result<BlockStream> BlockStream::open(const Model& model, const Corpus& corpus, int threads,
+                                      const std::string& folder) {
   if (corpus.windows.size() < kHeldOut)
     return fail(ErrorCode::invalid,
                 "{}: {} windows; error feedback needs at least {}: give a longer text", corpus.name,
@@ -15,18 +16,21 @@ Result<BlockStream> BlockStream::open(const Model& model, Corpus corpus, int thr
   NIBBLE_CHECK(graph.before.size() == 1 && embed.kind == Node::Kind::embed);
   const auto table = model.find(embed.weight);
   NIBBLE_CHECK(table.has_value());
-  out.width_ = graph.slot_width[std::size_t(embed.out)];
+  const std::size_t width = graph.slot_width[std::size_t(embed.out)];
   out.begins_.push_back(0);
   for (const auto& window : corpus.windows)
     out.begins_.push_back(out.begins_.back() + window.size());
-  out.hidden_.resize(out.begins_.back() * out.width_);
-  float* row = out.hidden_.data();
-  for (const auto& window : corpus.windows)
-    for (const Token token : window) {
-      model.load_rows(*table, token, token + 1, row);
-      for (std::size_t i = 0; i < out.width_; ++i) row[i] *= embed.scale;
-      row += out.width_;
+  NIBBLE_TRY(out.hidden_, Activations::create(out.begins_.back(), width, folder));
+  std::vector<float> rows;
+  for (std::size_t w = 0; w < corpus.windows.size(); ++w) {
+    rows.resize(corpus.windows[w].size() * width);
+    for (std::size_t i = 0; i < corpus.windows[w].size(); ++i) {
+      const Token token = corpus.windows[w][i];
+      model.load_rows(*table, token, token + 1, rows.data() + i * width);
     }
+    for (float& value : rows) value *= embed.scale;
+    out.hidden_.write(out.begins_[w], rows);
+  }
   return out;
 }
 
@@ -36,16 +40,13 @@ Status BlockStream::run(bool keep, const TapFunction& tap, const Progress& progr
     longest = std::max(longest, begins_[i + 1] - begins_[i]);
   Session session(*runtime_, std::uint32_t(longest));
   session.set_tap(tap);
-  std::vector<float> copy;
+  std::vector<float> rows;
   for (window_ = 0; window_ + 1 < begins_.size(); ++window_) {
-    if (progress.cancelled()) return fail(ErrorCode::cancelled, "stopped; nothing was written");
-    std::span<float> hidden(hidden_.data() + begins_[window_] * width_,
-                            (begins_[window_ + 1] - begins_[window_]) * width_);
-    if (!keep) {
-      copy.assign(hidden.begin(), hidden.end());
-      hidden = copy;
-    }
-    NIBBLE_DO(session.advance(hidden));
+    if (progress.cancelled()) return fail(ErrorCode::cancelled, "stopped");
+    rows.resize((begins_[window_ + 1] - begins_[window_]) * hidden_.width());
+    hidden_.read(begins_[window_], rows);
+    NIBBLE_DO(session.advance(rows));
+    if (keep) hidden_.write(begins_[window_], rows);
   }
   return {};
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "calib/activations.h"
 #include "calib/corpus.h"
 #include "calib/moments.h"
 
@@ -20,8 +21,10 @@ struct TapMoments {
 
 class BlockStream {
  public:
-  /// Embeds the windows. Every kHeldOut-th is held out. Errors: fewer than kHeldOut windows.
-  static Result<BlockStream> open(const Model& model, Corpus corpus, int threads);
+  /// Embeds the windows. Every kHeldOut-th is held out. `folder`: activations wait in a file there;
+  /// empty: in memory. Errors: fewer than kHeldOut windows, no room for the activations.
+  static Result<BlockStream> open(const Model& model, const Corpus& corpus, int threads,
+                                  const std::string& folder);
 
   static constexpr std::size_t kHeldOut = 8;
 
@@ -30,12 +33,12 @@ class BlockStream {
   Status enter(int block, bool look, const Progress& progress);
   /// Moments of a tap of this block; null if no token reached it.
   const TapMoments* moments(const std::string& tap);
+  /// Gives back their memory.
+  void forget(const std::string& tap) { moments_.erase(tap); }
   /// Puts quantized bytes in place of a weight of this block.
   Status replace(const std::string& weight, const Format& format, std::span<const std::byte> bytes);
   /// Runs the windows through the block as it now is: the inputs of the next one.
   Status leave(const Progress& progress);
-
-  std::uint64_t tokens() const { return hidden_.size() / width_; }
 
  private:
   BlockStream(const Model& model, int threads) : model_(&model), threads_(threads) {}
@@ -43,9 +46,8 @@ class BlockStream {
 
   const Model* model_;
   int threads_;
-  std::size_t width_ = 1;
   std::vector<std::size_t> begins_;  // of the windows, in tokens; one more at the end
-  std::vector<float> hidden_;        // [tokens][width]
+  Activations hidden_;
   std::unique_ptr<Runtime> runtime_;
   std::size_t window_ = 0;  // that runs now
   MomentSums train_, held_out_;

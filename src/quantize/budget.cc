@@ -15,9 +15,12 @@ Result<std::vector<const Format*>> allowed_formats(const QuantizeOptions& option
     if (!format) return fail(ErrorCode::invalid, "--formats: no format named '{}'", id);
     out.push_back(format);
   }
-  if (!out.empty()) return out;
-  for (const Format* format : format_registry())
-    if (format->block() > 1 && format->spec().ggml_type >= 0) out.push_back(format);
+  if (out.empty())
+    for (const Format* format : format_registry())
+      if (format->block() > 1 && format->spec().ggml_type >= 0) out.push_back(format);
+  // Formats of equal blocks share what error feedback needs to know.
+  std::stable_sort(out.begin(), out.end(),
+                   [](const Format* a, const Format* b) { return a->block() < b->block(); });
   return out;
 }
 

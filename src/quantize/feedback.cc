@@ -1,5 +1,8 @@
 #include "quantize/feedback.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "arch/arch.h"
 #include "container/imatrix.h"
 #include "quantize/sample.h"
@@ -9,18 +12,49 @@ namespace nibble {
 namespace {
 
 constexpr double kShrinkages[] = {0.1, 0.3, 0.6};
+constexpr std::uint64_t kOverhead = 600u << 20;  // the program, one window, tensors being written
 
 }  // namespace
 
-Result<std::unique_ptr<FeedbackSource>> FeedbackSource::open(const Model& model, Corpus corpus,
-                                                             int threads) {
+Result<std::unique_ptr<FeedbackSource>> FeedbackSource::open(const Model& model,
+                                                             const Corpus& corpus, int threads,
+                                                             const std::string& folder) {
   auto out = std::unique_ptr<FeedbackSource>(new FeedbackSource());
-  NIBBLE_TRY(out->stream_, BlockStream::open(model, std::move(corpus), threads));
+  NIBBLE_TRY(out->stream_, BlockStream::open(model, corpus, threads, folder));
   const Graph& graph = model.graph();
   for (std::size_t b = 0; b < graph.blocks.size(); ++b)
     for (const Node& node : graph.blocks[b])
       if (node.kind == Node::Kind::linear) out->weights_[node.weight] = {int(b), node.tap};
   return out;
+}
+
+std::uint64_t FeedbackSource::memory_needed(const Model& model) {
+  std::uint64_t most = 0;
+  for (const auto& nodes : model.graph().blocks) {
+    std::map<std::string, std::pair<std::uint64_t, int>> taps;  // width, weights
+    std::uint64_t bytes = 0, factors = 0;
+    for (const Node& node : nodes) {
+      if (node.kind != Node::Kind::linear) continue;
+      const TensorInfo& weight = model.tensors()[*model.find(node.weight)];
+      bytes += weight.bytes;
+      taps[node.tap].first = weight.columns();
+      ++taps[node.tap].second;
+    }
+    for (const auto& [name, tap] : taps) {
+      const std::uint64_t square = tap.first * tap.first;
+      bytes += 2 * sizeof(float) * square;  // moments, and those held out
+      const std::uint64_t kept = tap.second > 1 ? std::size(kShrinkages) * 2 * sizeof(float) : 0;
+      factors = std::max(factors, square * (kept + sizeof(double) + sizeof(float)));
+    }
+    most = std::max(most, bytes + factors);
+  }
+  return most + kOverhead;
+}
+
+std::uint64_t FeedbackSource::activation_bytes(const Model& model, const Corpus& corpus) {
+  std::uint64_t tokens = 0;
+  for (const auto& window : corpus.windows) tokens += window.size();
+  return tokens * model.config().hidden * sizeof(std::uint16_t);
 }
 
 int FeedbackSource::block_of(const std::string& weight) const {
@@ -33,6 +67,8 @@ Status FeedbackSource::enter(int block, const std::function<bool(int)>& finished
   while (block_ < block) {
     if (block_ >= 0) NIBBLE_DO(stream_->leave(progress));
     taps_.clear();
+    for (const auto& [weight, place] : weights_)
+      if (place.first == block_ + 1) ++taps_[place.second].weights;
     ++block_;
     NIBBLE_DO(stream_->enter(block_, !finished(block_), progress));
   }
@@ -43,6 +79,7 @@ const Result<FeedbackFactor>& FeedbackSource::factor(Tap& tap, const SecondMomen
                                                      int block, double shrinkage) {
   const auto place = tap.factors.find({block, shrinkage});
   if (place != tap.factors.end()) return place->second;
+  if (tap.weights == 1) tap.factors.clear();  // nobody will ask again, and they are large
   auto made = factorize(moment, block, {.shrinkage = shrinkage});
   return tap.factors.emplace(std::pair(block, shrinkage), std::move(made)).first->second;
 }
@@ -62,13 +99,20 @@ Result<FeedbackChoice> FeedbackSource::choose(const std::string& weight, RoundTa
   if (tap.mean_square.empty())
     for (std::int64_t j = 0; j < task.columns; ++j)
       tap.mean_square.push_back(moments->train.values[std::size_t(j * (task.columns + 1))]);
+  for (const float value : tap.mean_square)
+    if (!std::isfinite(value)) {
+      choice.fallback = "its inputs are not finite";
+      return choice;
+    }
   task.stats = {.mean_square = tap.mean_square, .count = moments->train.count};
 
   Sample sample(task);
+  const int block = task.format->block();
   NIBBLE_TRY([[maybe_unused]] const auto plain, rounder.round(sample.task, pool));
   choice.error = choice.error_alone = sample.error(moments->held_out);
+  choice.fallback = "error feedback is no better on the text held out";
   for (const double shrinkage : shrinkages) {
-    const auto& made = factor(tap, moments->train, task.format->block(), shrinkage);
+    const auto& made = factor(tap, moments->train, block, shrinkage);
     if (!made) {
       choice.fallback = made.error().message();
       continue;
@@ -78,11 +122,10 @@ Result<FeedbackChoice> FeedbackSource::choose(const std::string& weight, RoundTa
     const double error = sample.error(moments->held_out);
     if (!(error < choice.error)) continue;
     choice.error = error, choice.shrinkage = shrinkage;
-    task.stats.factor = sample.task.stats.factor;
   }
-  if (!task.stats.factor && choice.fallback.empty())
-    choice.fallback = "error feedback is no better on the text held out";
-  if (task.stats.factor) choice.fallback.clear();
+  if (choice.shrinkage == FeedbackChoice{}.shrinkage) return choice;
+  choice.fallback.clear();
+  task.stats.factor = &*factor(tap, moments->train, block, choice.shrinkage);
   return choice;
 }
 
@@ -101,6 +144,11 @@ std::span<const float> FeedbackSource::mean_square(const std::string& weight) co
 
 Status FeedbackSource::put(const std::string& weight, const Format& format,
                            std::span<const std::byte> bytes) {
+  const std::string& tap = weights_.at(weight).second;
+  if (--taps_[tap].weights == 0) {
+    taps_.erase(tap);
+    stream_->forget(tap);
+  }
   return stream_->replace(weight, format, bytes);
 }
 

@@ -15,11 +15,14 @@ namespace nibble {
 
 class FeedbackSource {
  public:
-  /// `model` must live as long.
-  static Result<std::unique_ptr<FeedbackSource>> open(const Model& model, Corpus corpus,
-                                                      int threads);
+  /// `model` must live as long. `folder`: as for BlockStream.
+  static Result<std::unique_ptr<FeedbackSource>> open(const Model& model, const Corpus& corpus,
+                                                      int threads, const std::string& folder);
 
-  std::uint64_t tokens() const { return stream_->tokens(); }
+  /// Bytes of memory that the largest block needs, activations that wait not counted.
+  static std::uint64_t memory_needed(const Model& model);
+  /// Bytes of the activations that wait.
+  static std::uint64_t activation_bytes(const Model& model, const Corpus& corpus);
 
   /// The block a weight is in; -1: none whose inputs are known.
   int block_of(const std::string& weight) const;
@@ -41,6 +44,7 @@ class FeedbackSource {
  private:
   FeedbackSource() = default;
   struct Tap {
+    int weights = 0;  // of the block that read it and are not put() yet
     std::vector<float> mean_square;
     std::map<std::pair<int, double>, Result<FeedbackFactor>> factors;  // by block and shrinkage
   };

@@ -2,6 +2,7 @@
 
 #include <fmt/ranges.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -21,6 +22,7 @@ constexpr std::uint64_t kFeedbackWindows = 256;  // 131072 tokens
 constexpr std::size_t kSensitivityWindows = 32;  // of these, to compare formats by
 constexpr std::size_t kJudgingWindows = 2;
 constexpr std::size_t kHexDigits = 64;
+constexpr std::uint64_t kProgramBytes = 300u << 20;
 
 Result<const Rounder*> rounder_of(const Recipe& recipe) {
   if (!recipe.transforms.empty())
@@ -88,14 +90,46 @@ Status open_model(Job& job, const QuantizeOptions& options) {
   return {};
 }
 
+/// Running the whole model, as it must be to write text or to be judged, takes its size in memory.
+Status check_whole_model(const Job& job, const QuantizeOptions& options, const char* what) {
+  std::uint64_t bytes = kProgramBytes;
+  for (const TensorInfo& tensor : job.checkpoint->tensors()) bytes += tensor.bytes;
+  if (options.memory_bytes == 0 || bytes <= options.memory_bytes) return {};
+  return fail(ErrorCode::invalid,
+              "--memory {}: {} needs the whole model, {} bytes; allow more, or {}",
+              options.memory_bytes, what, bytes,
+              options.calibration.empty() ? "give --calib a text" : "choose a level with --to");
+}
+
+/// Decides where activations wait.
+Status plan_memory(Job& job, const QuantizeOptions& options) {
+  const std::uint64_t needed = FeedbackSource::memory_needed(*job.model);
+  const std::uint64_t waiting = FeedbackSource::activation_bytes(*job.model, *job.windows);
+  const std::uint64_t physical =
+      std::uint64_t(::sysconf(_SC_PHYS_PAGES)) * std::uint64_t(::sysconf(_SC_PAGESIZE));
+  const std::uint64_t allowed = options.memory_bytes > 0 ? options.memory_bytes : physical / 2;
+  if (options.memory_bytes > 0 && needed > allowed)
+    return fail(ErrorCode::invalid,
+                "--memory {}: error feedback needs {} bytes for the largest block of this model; "
+                "allow more, or take --recipe importance with an importance matrix",
+                allowed, needed);
+  if (needed + waiting <= allowed) return {};
+  const auto folder = std::filesystem::path(options.output).parent_path();
+  job.spill_folder = folder.empty() ? "." : folder.string();
+  return {};
+}
+
 Status calibrate(Job& job, const QuantizeOptions& options, Progress& progress) {
+  const bool matrix = !options.calibration.empty() && is_imatrix(options.calibration);
   if (!job.rounder->needs_moments()) {
+    if (!matrix) NIBBLE_DO(check_whole_model(job, options, "calibrating"));
     NIBBLE_TRY(job.importance, find_importance(options, progress));
     return {};
   }
+  if (options.calibration.empty()) NIBBLE_DO(check_whole_model(job, options, "writing text"));
   NIBBLE_DO(open_model(job, options));
   NIBBLE_TRY(job.windows, calibration_windows(*job.model, options, kFeedbackWindows, progress));
-  return {};
+  return plan_memory(job, options);
 }
 
 /// The windows that a budget is judged by: of the calibration text if it is one.
@@ -114,6 +148,7 @@ Result<std::vector<std::vector<Token>>> judging_windows(const Job& job,
 /// Appends the overrides that make the plan fit the budget.
 Status fit(Job& job, const QuantizeOptions& options, std::vector<Override>& overrides,
            Progress& progress) {
+  NIBBLE_DO(check_whole_model(job, options, "a budget"));
   NIBBLE_DO(open_model(job, options));
   NIBBLE_TRY(auto windows, judging_windows(job, options, progress));
   NIBBLE_TRY(job.judge, Judge::open(*job.model, std::move(windows), options.threads, progress));
@@ -126,7 +161,7 @@ Status fit(Job& job, const QuantizeOptions& options, std::vector<Override>& over
   if (job.windows) {
     Corpus part = *job.windows;
     part.windows.resize(std::min(part.windows.size(), kSensitivityWindows));
-    NIBBLE_TRY(feedback, FeedbackSource::open(*job.model, std::move(part), options.threads));
+    NIBBLE_TRY(feedback, FeedbackSource::open(*job.model, part, options.threads, job.spill_folder));
   }
   std::uint64_t fixed = job.bytes;
   for (const PlannedTensor& planned : job.plan.tensors)

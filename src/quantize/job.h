@@ -27,6 +27,7 @@ struct Job {
   std::optional<Importance> importance;
   std::unique_ptr<Model> model;   // where it is to be run
   std::optional<Corpus> windows;  // where the rounding makes use of second moments
+  std::string spill_folder;       // where activations wait; empty: in memory
   std::optional<Journal> journal;
   std::optional<Judge> judge;  // of a budget
   std::optional<BudgetReport> budget;

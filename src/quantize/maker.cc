@@ -224,7 +224,7 @@ Status make_tensors(Job& job, int threads, ThreadPool& pool, Writer& writer, Qua
   check_journal(job, writer);
   std::unique_ptr<FeedbackSource> feedback;
   if (job.windows) {
-    NIBBLE_TRY(feedback, FeedbackSource::open(*job.model, *job.windows, threads));
+    NIBBLE_TRY(feedback, FeedbackSource::open(*job.model, *job.windows, threads, job.spill_folder));
   }
   std::uint64_t largest = 0, done = 0;
   for (const PlannedTensor& planned : job.plan.tensors)

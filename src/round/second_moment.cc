@@ -31,18 +31,36 @@ std::vector<std::int64_t> by_weight(const SecondMoment& moment, int block) {
   return order;
 }
 
+/// The regularized H of the columns in an order, relative to the mean of the diagonal: the loss
+/// only matters up to a factor.
+struct Regularized {
+  const SecondMoment& moment;
+  std::vector<std::int64_t> columns;  // where each comes from
+  double mean, damping;
+  float keep;
+
+  std::int64_t size() const { return moment.columns; }
+  float at(std::int64_t i, std::int64_t k) const {
+    const float value = moment.values[std::size_t(columns[std::size_t(i)] * moment.columns +
+                                                  columns[std::size_t(k)])];
+    return float(i == k ? value / mean + damping : keep * value / mean);
+  }
+};
+
 /// U for the columns of h, or an empty vector if h is not positive definite: with the order of rows
 /// and columns reversed, h = L L^T, and U is the inverse of L, reversed back.
-std::vector<float> inverse_factor(const std::vector<float>& h, std::int64_t n) {
-  std::vector<double> a(h.size());
-  for (std::size_t i = 0; i < h.size(); ++i) a[i] = h[h.size() - 1 - i];
+std::vector<float> inverse_factor(const Regularized& h) {
+  const std::int64_t n = h.size();
+  std::vector<double> a(static_cast<std::size_t>(n * n));
+  // A row-major lower triangle is a column-major upper one.
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t k = 0; k <= i; ++k) a[std::size_t(i * n + k)] = h.at(n - 1 - i, n - 1 - k);
   const int size = int(n);
   int info = 0;
-  // A row-major lower triangle is a column-major upper one.
   dpotrf_("U", &size, a.data(), &size, &info);
   if (info == 0) dtrtri_("U", "N", &size, a.data(), &size, &info);
   if (info != 0) return {};
-  std::vector<float> u(h.size());
+  std::vector<float> u(a.size());
   for (std::int64_t j = 0; j < n; ++j)
     for (std::int64_t k = j; k < n; ++k) {
       const double value = a[std::size_t((n - 1 - j) * n + n - 1 - k)];
@@ -63,26 +81,19 @@ Result<FeedbackFactor> factorize(const SecondMoment& moment, int block,
   const double mean = trace / double(n);
   if (!(mean > 0 && std::isfinite(float(mean))))
     return fail(ErrorCode::invalid, "its inputs are {}",
-                mean == 0 ? "all zero: the calibration text never reaches it" : "not finite");
+                mean == 0 ? "all zero on the calibration text" : "not finite");
   FeedbackFactor out;
   out.order = by_weight(moment, block);
-  const auto column = [&](std::int64_t i) {
-    return out.order[std::size_t(i / block)] * block + i % block;
-  };
-  const float keep = float(1 - regularization.shrinkage);
-  for (double damping = regularization.damping; damping <= kMostDamping; damping *= 10) {
-    out.h.resize(moment.values.size());
-    for (std::int64_t i = 0; i < n; ++i) {
-      const float* row = moment.values.data() + column(i) * n;
-      for (std::int64_t k = 0; k < n; ++k) {
-        const float value = row[column(k)];
-        // Relative to the mean: the loss only matters up to a factor.
-        out.h[std::size_t(i * n + k)] =
-            float(i == k ? value / mean + damping : keep * value / mean);
-      }
-    }
-    out.u = inverse_factor(out.h, n);
-    if (!out.u.empty()) return out;
+  Regularized h{moment, {}, mean, regularization.damping, float(1 - regularization.shrinkage)};
+  for (const std::int64_t b : out.order)
+    for (std::int64_t j = 0; j < block; ++j) h.columns.push_back(b * block + j);
+  for (; h.damping <= kMostDamping; h.damping *= 10) {
+    out.u = inverse_factor(h);
+    if (out.u.empty()) continue;
+    out.h.resize(out.u.size());
+    for (std::int64_t i = 0; i < n; ++i)
+      for (std::int64_t k = 0; k < n; ++k) out.h[std::size_t(i * n + k)] = h.at(i, k);
+    return out;
   }
   return fail(ErrorCode::invalid, "the second moments of its inputs are singular");
 }
