@@ -29,14 +29,18 @@ Run add_quantize(CLI::App& app) {
   app.add_option("--plot", command->plot,
                  "with a budget: draw size against KL divergence into this SVG file");
   app.add_option("--recipe", command->options.recipe,
-                 "[transform+]rounding[:level]; default: importance with --calib, else nearest");
+                 "[transform+]rounding[:level], rounding: gptq (error feedback), importance or "
+                 "nearest; default: the best one whose cost is reasonable here, which it says");
+  app.add_flag("--fast", command->options.fast, "importance rounding instead of error feedback");
   app.add_option(
       "--calib", command->options.calibration,
       "an importance matrix (.gguf or .dat, from nibble calibrate or llama-imatrix), or a "
-      "text or .jsonl of messages to run the model on first; with --recipe importance "
-      "and no --calib the model writes its own text");
-  app.add_option("--calib-chunks", command->options.calibration_chunks,
-                 "windows of 512 tokens of that text at most; 0: all of it (16 of its own)")
+      "text or .jsonl of messages to run the model on first; without it the model writes its "
+      "own text");
+  app.add_option(
+         "--calib-chunks", command->options.calibration_chunks,
+         "windows of 512 tokens of that text; 0: 256 for error feedback, all for importance "
+         "(32 and 16 of its own)")
       ->capture_default_str();
   app.add_option("--memory", command->options.memory_bytes,
                  "the most memory to use (12GiB): what does not fit waits in a file beside the "
@@ -49,7 +53,7 @@ Run add_quantize(CLI::App& app) {
       "  nibble quantize ./model -o small.gguf --to Q3_K_M --override 'ffn_down=q5_k' "
       "--override 'blk\\.0\\.=q6_k'\n"
       "  nibble quantize ./model -o small.gguf --to IQ4_XS --calib train.txt --calib-chunks 64\n"
-      "  nibble quantize ./model -o small.gguf --to Q4_K_M --recipe importance\n"
+      "  nibble quantize ./model -o small.gguf --to Q4_K_M --fast\n"
       "  nibble quantize ./model -o small.gguf --size 5GiB --recipe gptq --calib train.txt "
       "--plot sizes.svg\n"
       "  nibble quantize ./model -o small.gguf --kld 0.02 --formats q4_k,q5_k,q6_k,q8_0\n"

@@ -48,7 +48,7 @@ def main():
         for level in args.levels:
             runs = {"nibble": [], "llama": []}
             for _ in range(args.rounds):
-                runs["nibble"].append(timed([args.nibble, "quantize", args.model, "-o", ours, "--to", level, "--force",
+                runs["nibble"].append(timed([args.nibble, "quantize", args.model, "-o", ours, "--to", level, "--force", "--recipe", "nearest",
                                              "--threads", str(args.threads)]))
                 runs["llama"].append(timed([args.llama_quantize, args.model, theirs, level, str(args.threads)]))
             row = {"level": level, "bytes": os.path.getsize(ours), "llama_bytes": os.path.getsize(theirs)}

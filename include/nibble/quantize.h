@@ -23,8 +23,9 @@ struct QuantizeOptions {
   std::string source;  // a GGUF file, a .safetensors file or a Hugging Face directory
   std::string output;  // a GGUF file, or the name that its parts are derived from
   std::string target;  // a level ("Q4_K_M"), a format for all matrices ("q4_k"), or "keep"
-  std::string recipe;  // "[transform+]rounding[:target]"; empty: "importance" with calibration,
-                       // else "nearest"
+  std::string recipe;  // "[transform+]rounding[:target]"; empty: the best one whose cost is
+                       // reasonable here
+  bool fast = false;   // without a recipe: importance rounding
   /// An importance matrix, or a text (or .jsonl of messages) that the source model is run on first.
   /// Empty: none; a recipe that needs importance then lets the model write its own text.
   std::string calibration;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 
 #include "base/cpu.h"
@@ -13,12 +14,12 @@
 #include "nibble/version.h"
 #include "quantize/budget.h"
 #include "quantize/feedback.h"
+#include "quantize/usual.h"
 #include "quantize/windows.h"
 
 namespace nibble {
 namespace {
 
-constexpr std::uint64_t kFeedbackWindows = 256;  // 131072 tokens
 constexpr std::size_t kSensitivityWindows = 32;  // of these, to compare formats by
 constexpr std::size_t kJudgingWindows = 2;
 constexpr std::size_t kHexDigits = 64;
@@ -36,10 +37,26 @@ Result<const Rounder*> rounder_of(const Recipe& recipe) {
               to_string(recipe), recipe.rounding, known);
 }
 
+/// Does a target leave anything to round? Not if it is 16 bits or what the matrices are.
+bool rounds(const std::string& target) {
+  const auto parsed = parse_target(target);
+  if (!parsed) return true;
+  const Format* format = parsed->level ? find_format(parsed->level->format) : parsed->format;
+  return format && format->block() > 1;
+}
+
 /// The recipe with its target filled in from --to.
-Result<Recipe> recipe_of(const QuantizeOptions& options) {
-  const char* usual = options.calibration.empty() ? "nearest" : "importance";
-  NIBBLE_TRY(Recipe recipe, parse_recipe(options.recipe.empty() ? usual : options.recipe));
+Result<Recipe> recipe_of(const QuantizeOptions& options, bool plan_only, Progress& progress) {
+  if (options.fast && !options.recipe.empty())
+    return fail(ErrorCode::invalid, "--fast and --recipe {}: choose one", options.recipe);
+  std::string text = options.recipe;
+  if (text.empty() && !options.target.empty() && !rounds(options.target)) text = "nearest";
+  if (text.empty()) {
+    UsualRecipe usual = usual_recipe(options);
+    if (!plan_only) progress.note(usual.reason);
+    text = std::move(usual.rounding);
+  }
+  NIBBLE_TRY(Recipe recipe, parse_recipe(text));
   if (!recipe.target.empty() && !options.target.empty() && recipe.target != options.target)
     return fail(ErrorCode::invalid, "recipe '{}' ends in {}, but the level asked for is {}",
                 options.recipe, recipe.target, options.target);
@@ -119,6 +136,27 @@ Status plan_memory(Job& job, const QuantizeOptions& options) {
   return {};
 }
 
+/// Error: names the first weight that is not finite.
+Status check_weights(const Checkpoint& checkpoint) {
+  std::vector<float> row;
+  for (std::size_t i = 0; i < checkpoint.tensors().size(); ++i) {
+    const TensorInfo& tensor = checkpoint.tensors()[i];
+    row.resize(tensor.columns());
+    for (std::uint64_t r = 0; r < tensor.rows(); ++r) {
+      checkpoint.load_rows(i, r, r + 1, row.data());
+      const auto bad =
+          std::find_if(row.begin(), row.end(), [](float x) { return !std::isfinite(x); });
+      if (bad != row.end())
+        return fail(ErrorCode::corrupt,
+                    "{}: tensor {}: weight at row {}, column {} is {}: the checkpoint is damaged, "
+                    "fetch it again",
+                    checkpoint.source().path(), tensor.name, r, bad - row.begin(), *bad);
+    }
+    checkpoint.release(i, 0, tensor.rows());
+  }
+  return {};
+}
+
 Status calibrate(Job& job, const QuantizeOptions& options, Progress& progress) {
   const bool matrix = !options.calibration.empty() && is_imatrix(options.calibration);
   if (!job.rounder->needs_moments()) {
@@ -128,7 +166,8 @@ Status calibrate(Job& job, const QuantizeOptions& options, Progress& progress) {
   }
   if (options.calibration.empty()) NIBBLE_DO(check_whole_model(job, options, "writing text"));
   NIBBLE_DO(open_model(job, options));
-  NIBBLE_TRY(job.windows, calibration_windows(*job.model, options, kFeedbackWindows, progress));
+  const std::uint64_t most = options.calibration.empty() ? kOwnWindows : kFeedbackWindows;
+  NIBBLE_TRY(job.windows, calibration_windows(*job.model, options, most, progress));
   return plan_memory(job, options);
 }
 
@@ -229,7 +268,7 @@ std::span<const float> importance_of(const Job& job, const TensorInfo& tensor) {
 
 Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progress& progress) {
   NIBBLE_DO(check_budget(options));
-  NIBBLE_TRY(job.recipe, recipe_of(options));
+  NIBBLE_TRY(job.recipe, recipe_of(options, plan_only, progress));
   NIBBLE_TRY(job.rounder, rounder_of(job.recipe));
   const bool budgeted = options.target.empty() && job.recipe.target == budget_name(options.budget);
   NIBBLE_TRY(const Target target, parse_target(budgeted ? "keep" : job.recipe.target));
@@ -239,8 +278,12 @@ Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progres
     overrides.push_back(std::move(each));
   }
   NIBBLE_TRY(job.checkpoint, Checkpoint::open(options.source));
-  if (wants_importance(options, job.rounder->needs_stats()) && (budgeted || !plan_only))
-    NIBBLE_DO(calibrate(job, options, progress));
+  if (wants_importance(options, job.rounder->needs_stats()) && (budgeted || !plan_only)) {
+    const Status done = calibrate(job, options, progress);
+    if (!done && done.error().code() == ErrorCode::corrupt)
+      NIBBLE_DO(check_weights(*job.checkpoint));
+    NIBBLE_DO(done);
+  }
   if (!plan_only) {
     NIBBLE_TRY(job.journal, Journal::open(options.output + ".journal", identity(job, options)));
   }

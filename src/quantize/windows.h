@@ -7,6 +7,9 @@
 
 namespace nibble {
 
+inline constexpr std::uint64_t kFeedbackWindows = 256;  // of a text: 131072 tokens
+inline constexpr std::uint64_t kOwnWindows = 32;  // that the model writes itself, token by token
+
 /// Windows of options.calibration, a text, or of text that the model writes itself if that is
 /// empty. `most`: windows at most where the options do not say.
 Result<Corpus> calibration_windows(const Model& model, const QuantizeOptions& options,

@@ -41,7 +41,7 @@ def main():
     checks = common.Checks()
     with common.scratch() as folder:
         file = pathlib.Path(folder) / "model.gguf"
-        report = common.nibble_json("quantize", source, "-o", file, "--to", level)
+        report = common.nibble_json("quantize", source, "-o", file, "--to", level, "--recipe", "nearest")
         ours, reader = common.nibble_json("inspect", file, "--all"), gguf.GGUFReader(file)
         parameters, stored = sum(int(t.n_elements) for t in reader.tensors), sum(int(t.n_bytes) for t in reader.tensors)
         checks.equal("architecture", ours["architecture"], reader.fields["general.architecture"].contents())

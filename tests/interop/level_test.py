@@ -26,7 +26,7 @@ def main():
     checks = common.Checks()
     with common.scratch() as folder:
         file = pathlib.Path(folder) / "model.gguf"
-        report = common.nibble_json("quantize", source, "-o", file, "--to", level, "--threads", 1)
+        report = common.nibble_json("quantize", source, "-o", file, "--to", level, "--recipe", "nearest", "--threads", 1)
         checks.equal("bytes", report["bytes"], file.stat().st_size)
         agreeing, alike = 0, 0
         with llama.Model(file, threads=1) as stock:

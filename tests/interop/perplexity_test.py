@@ -27,7 +27,7 @@ def main():
 
 def several(source, file, folder, checks):
     small = pathlib.Path(folder) / "small.gguf"
-    common.nibble("quantize", source, "-o", small, "--to", "Q4_0", "--threads", 1)
+    common.nibble("quantize", source, "-o", small, "--to", "Q4_0", "--recipe", "nearest", "--threads", 1)
     common_args = ["--text", common.TEXT, "--chunks", 1, "--threads", 1]
     alone = common.nibble_json("eval", small, "--ref", file, *common_args)
     same, other = common.nibble_json("eval", file, small, "--ref", file, *common_args)["models"]

@@ -37,7 +37,7 @@ def main():
         listing = pathlib.Path(directory) / "texts.json"
         listing.write_text(json.dumps(texts), encoding="utf-8")
         gguf = pathlib.Path(directory) / "model.gguf"
-        common.nibble("quantize", checkpoint, "-o", gguf, "--to", "Q8_0")
+        common.nibble("quantize", checkpoint, "-o", gguf, "--to", "Q8_0", "--recipe", "nearest")
         judge = tokenizers.Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
         for spell in (False, True):
             judge.encode_special_tokens = spell

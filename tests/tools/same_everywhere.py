@@ -65,7 +65,7 @@ class Build:
         return subprocess.run(command, env=environment, capture_output=True, text=True)
 
     def quantize(self, source, target, level):
-        result = self.run("nibble", "quantize", source, "-o", target, "--to", level, "--threads", 1)
+        result = self.run("nibble", "quantize", source, "-o", target, "--to", level, "--recipe", "nearest", "--threads", 1)
         if result.returncode:
             sys.exit(f"{self.folder}: {result.stderr}")
         return target.read_bytes()

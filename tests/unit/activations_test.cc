@@ -40,7 +40,7 @@ TEST_P(ActivationsTest, KeepsWhatWasWritten) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Places, ActivationsTest, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "File" : "Memory"; });
+                         [](const auto& place) { return place.param ? "File" : "Memory"; });
 
 TEST(Activations, SaysWhereThereIsNoRoom) {
   const auto made = Activations::create(10, 10, "/nonexistent");

@@ -1,0 +1,106 @@
+#include "quantize/usual.h"
+
+#include <cblas.h>
+#include <fmt/format.h>
+
+#include <chrono>
+#include <thread>
+
+#include "arch/arch.h"
+#include "container/imatrix.h"
+#include "quantize/windows.h"
+#include "text/tokenizer.h"
+
+namespace nibble {
+namespace {
+
+/// Multiplications and additions a second of one thread, measured.
+double flops_a_thread() {
+  constexpr int n = 384;
+  std::vector<float> a(n * n, 0.5f), b(n * n, 0.25f), c(n * n);
+  double best = 1e30;
+  for (int i = 0; i < 5; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, a.data(), n, b.data(), n, 0,
+                c.data(), n);
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    best = std::min(best, taken.count());
+  }
+  return 2.0 * n * n * n / best;
+}
+
+/// Bytes a second that one thread reads: what bounds the writing of text, token by token.
+double bytes_a_second() {
+  std::vector<std::uint64_t> data((64u << 20) / 8, 1);
+  std::uint64_t sum = 0;
+  const auto start = std::chrono::steady_clock::now();
+  for (const std::uint64_t value : data) sum += value;
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  return sum ? double(data.size() * 8) / taken.count() : 1;
+}
+
+struct Cost {
+  double run = 0;      // multiplications and additions a token, one pass
+  double moments = 0;  // the same for second moments
+  double bytes = 0;    // of weights
+};
+
+Cost cost_of(const Model& model) {
+  Cost cost;
+  for (const auto& block : model.graph().blocks) {
+    std::string tap;
+    for (const Node& node : block) {
+      if (node.kind != Node::Kind::linear) continue;
+      const TensorInfo& weight = model.tensors()[*model.find(node.weight)];
+      cost.run += 2.0 * double(weight.elements());
+      if (node.tap != tap) cost.moments += double(weight.columns()) * double(weight.columns());
+      tap = node.tap;
+    }
+  }
+  for (const TensorInfo& tensor : model.tensors()) cost.bytes += double(tensor.bytes);
+  return cost;
+}
+
+std::string minutes(double seconds) {
+  return seconds < 90 ? fmt::format("{:.0f} s", seconds) : fmt::format("{:.0f} min", seconds / 60);
+}
+
+}  // namespace
+
+UsualRecipe usual_recipe(const QuantizeOptions& options) {
+  const bool given = !options.calibration.empty();
+  if (given && is_imatrix(options.calibration))
+    return {"importance", "rounding by the importance matrix that was given"};
+  const auto model = Model::open(options.source);
+  if (!model || !Tokenizer::open(model->source()))
+    return {given ? "importance" : "nearest",
+            "nearest rounding: this model cannot be run here, so nothing is known of its inputs"};
+  const Cost cost = cost_of(*model);
+  const unsigned cores = options.threads > 0 ? unsigned(options.threads)
+                                             : std::max(1u, std::thread::hardware_concurrency());
+  const double flops = 0.7 * flops_a_thread() * cores, memory = bytes_a_second();
+  const auto tokens = [&](std::uint64_t windows) {
+    return 512.0 * double(options.calibration_chunks > 0 ? options.calibration_chunks : windows);
+  };
+  const auto writing = [&](double count) { return given ? 0 : count * cost.bytes / memory; };
+  const double all = tokens(given ? kFeedbackWindows : kOwnWindows);
+  const double feedback = writing(all) + all * (2 * cost.run + cost.moments) / flops;
+  if (!options.fast && feedback <= kReasonableSeconds)
+    return {"gptq", fmt::format("error feedback (gptq), about {} on {} threads; --fast takes less "
+                                "and loses more",
+                                minutes(feedback), cores)};
+  const double some = tokens(kSelfWrittenWindows);
+  const double importance = writing(some) + some * cost.run / flops;
+  const std::string instead =
+      options.fast
+          ? ""
+          : fmt::format("; error feedback (--recipe gptq) would take about {}", minutes(feedback));
+  if (importance <= kReasonableSeconds)
+    return {"importance",
+            fmt::format("importance rounding, about {}{}", minutes(importance), instead)};
+  return {"nearest", fmt::format("nearest rounding: running this model on a text of its own would "
+                                 "take about {}{}; --calib takes an importance matrix",
+                                 minutes(importance), instead)};
+}
+
+}  // namespace nibble
