@@ -46,6 +46,8 @@ Run add_quantize(CLI::App& app) {
                  "the most memory to use (12GiB): what does not fit waits in a file beside the "
                  "output; refused beforehand where even that is not enough")
       ->transform(CLI::AsSizeValue(true));
+  app.add_flag("--profile", command->options.profile,
+               "show where the time went, and how near that is to what OpenBLAS reaches");
   app.footer(
       "Examples:\n"
       "  nibble quantize ./SmolLM2-135M -o small.gguf --to Q4_K_M\n"

@@ -39,6 +39,11 @@ Json to_json(const QuantizeReport& report, bool dry_run) {
     for (const BudgetReport::Point& point : budget->frontier)
       each["frontier"].push_back({{"bytes", point.bytes}, {"predicted_kld", point.predicted}});
   }
+  for (const PhaseTime& phase : report.profile)
+    out["profile"].push_back({{"phase", phase.name},
+                              {"seconds", phase.seconds},
+                              {"flops", phase.flops},
+                              {"openblas_flops", phase.best_flops}});
   out["tensors"] = Json::array();
   for (const QuantizedTensor& tensor : report.tensors) {
     Json each = {{"name", tensor.name},          {"shape", tensor.shape},
@@ -120,6 +125,14 @@ void print(const QuantizeReport& report, const QuantizeCommand& command) {
   if (command.dry_run) return;
   fmt::print("{} in {}, peak memory {}\n", fmt::join(report.files, "\n"),
              human_seconds(report.seconds), human_bytes(report.peak_memory_bytes));
+  for (const PhaseTime& phase : report.profile) {
+    fmt::print("  {:<16} {:>8} {:5.1f}%", phase.name, human_seconds(phase.seconds),
+               100 * phase.seconds / report.seconds);
+    if (phase.best_flops > 0)
+      fmt::print("  {:6.1f} GFLOP/s, {:.0f}% of OpenBLAS", phase.flops * 1e-9,
+                 100 * phase.flops / phase.best_flops);
+    fmt::print("\n");
+  }
 }
 
 }  // namespace

@@ -35,6 +35,7 @@ struct QuantizeOptions {
   std::vector<std::string> overrides;    // "REGEX=FORMAT", the first that matches a matrix decides
   std::uint64_t memory_bytes = 0;        // the most memory to use; 0: whatever it takes
   int threads = 0;                       // below 1: one a core
+  bool profile = false;                  // measure where the time goes
   bool force = false;                    // replace an existing output
   std::uint64_t split_bytes = 0;         // tensors a file at most, in bytes; 0: one file
 };
@@ -73,6 +74,14 @@ struct BudgetReport {
                                         // that no rounding was fitted to
 };
 
+/// Where the time of a run went.
+struct PhaseTime {
+  std::string name;
+  double seconds = 0;
+  double flops = 0;       // multiplications and additions a second; 0: not counted
+  double best_flops = 0;  // what OpenBLAS reaches on matrices of this size here; 0: not measured
+};
+
 struct QuantizeReport {
   std::string target, recipe, architecture;
   std::vector<std::string> files = {};  // empty in plans
@@ -83,6 +92,7 @@ struct QuantizeReport {
   std::optional<BudgetReport> budget = {};
   double seconds = 0;
   std::uint64_t peak_memory_bytes = 0;  // of the process, resident
+  std::vector<PhaseTime> profile = {};  // with QuantizeOptions::profile
 };
 
 /// What quantize() would do. Reads headers only.

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/profile.h"
+
 namespace nibble {
 namespace {
 
@@ -22,6 +24,8 @@ void MomentSums::add(const std::string& tap, const float* values, std::int64_t t
     sum.values.resize(std::size_t(width * width));
   }
   sum.count += std::uint64_t(tokens);
+  const profile::Timed timed(profile::Phase::moments,
+                             double(tokens) * double(width) * double(width));  // one triangle
   const int n = int(width), k = int(tokens);
   pool.run((width + kPanel - 1) / kPanel, 1, [&](std::int64_t panel, std::int64_t) {
     const std::int64_t begin = panel * kPanel, rows = std::min(kPanel, width - begin);

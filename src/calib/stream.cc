@@ -4,6 +4,19 @@
 
 namespace nibble {
 
+std::vector<float> embed(const Model& model, std::span<const Token> tokens) {
+  const Graph& graph = model.graph();
+  const Node& node = graph.before.back();
+  NIBBLE_CHECK(graph.before.size() == 1 && node.kind == Node::Kind::embed);
+  const std::size_t width = graph.slot_width[std::size_t(node.out)];
+  const std::size_t table = *model.find(node.weight);
+  std::vector<float> rows(tokens.size() * width);
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    model.load_rows(table, tokens[i], tokens[i] + 1, rows.data() + i * width);
+  for (float& value : rows) value *= node.scale;
+  return rows;
+}
+
 Result<BlockStream> BlockStream::open(const Model& model, const Corpus& corpus, int threads,
                                       const std::string& folder) {
   if (corpus.windows.size() < kHeldOut)
@@ -11,26 +24,12 @@ Result<BlockStream> BlockStream::open(const Model& model, const Corpus& corpus, 
                 "{}: {} windows; error feedback needs at least {}: give a longer text", corpus.name,
                 corpus.windows.size(), kHeldOut);
   BlockStream out(model, threads);
-  const Graph& graph = model.graph();
-  const Node& embed = graph.before.back();
-  NIBBLE_CHECK(graph.before.size() == 1 && embed.kind == Node::Kind::embed);
-  const auto table = model.find(embed.weight);
-  NIBBLE_CHECK(table.has_value());
-  const std::size_t width = graph.slot_width[std::size_t(embed.out)];
   out.begins_.push_back(0);
   for (const auto& window : corpus.windows)
     out.begins_.push_back(out.begins_.back() + window.size());
-  NIBBLE_TRY(out.hidden_, Activations::create(out.begins_.back(), width, folder));
-  std::vector<float> rows;
-  for (std::size_t w = 0; w < corpus.windows.size(); ++w) {
-    rows.resize(corpus.windows[w].size() * width);
-    for (std::size_t i = 0; i < corpus.windows[w].size(); ++i) {
-      const Token token = corpus.windows[w][i];
-      model.load_rows(*table, token, token + 1, rows.data() + i * width);
-    }
-    for (float& value : rows) value *= embed.scale;
-    out.hidden_.write(out.begins_[w], rows);
-  }
+  NIBBLE_TRY(out.hidden_, Activations::create(out.begins_.back(), model.config().hidden, folder));
+  for (std::size_t w = 0; w < corpus.windows.size(); ++w)
+    out.hidden_.write(out.begins_[w], embed(model, corpus.windows[w]));
   return out;
 }
 
@@ -45,7 +44,7 @@ Status BlockStream::run(bool keep, const TapFunction& tap, const Progress& progr
     if (progress.cancelled()) return fail(ErrorCode::cancelled, "stopped");
     rows.resize((begins_[window_ + 1] - begins_[window_]) * hidden_.width());
     hidden_.read(begins_[window_], rows);
-    NIBBLE_DO(session.advance(rows));
+    NIBBLE_DO(keep ? session.advance(rows) : session.listen(rows));
     if (keep) hidden_.write(begins_[window_], rows);
   }
   return {};

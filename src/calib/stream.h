@@ -19,6 +19,9 @@ struct TapMoments {
   SecondMoment train, held_out;
 };
 
+/// What the first block reads: [tokens][embedding]. Errors: none for tokens of the vocabulary.
+std::vector<float> embed(const Model& model, std::span<const Token> tokens);
+
 class BlockStream {
  public:
   /// Embeds the windows. Every kHeldOut-th is held out. `folder`: activations wait in a file there;

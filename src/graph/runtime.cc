@@ -80,13 +80,18 @@ Result<std::unique_ptr<Runtime>> Runtime::load(const Model& model, const Runtime
   progress.end();
 
   const Graph& graph = state->graph;
+  const auto add = [&](const std::vector<Node>& block) {
+    state->begins.push_back(state->layers.size());
+    state->compile(block, state->layers);
+  };
   if (options.block >= 0) {
-    state->compile(graph.blocks[std::size_t(options.block)], state->layers);
+    add(graph.blocks[std::size_t(options.block)]);
   } else {
     state->compile(graph.before, state->layers);
-    for (const auto& block : graph.blocks) state->compile(block, state->layers);
+    for (const auto& block : graph.blocks) add(block);
     state->compile(graph.after, state->after);
   }
+  state->begins.push_back(state->layers.size());
   state->rope = RopeTable(graph.config, false);
   if (graph.config.rope_theta_local > 0) state->local_rope = RopeTable(graph.config, true);
   return std::unique_ptr<Runtime>(new Runtime(std::move(state)));

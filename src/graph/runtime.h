@@ -75,15 +75,22 @@ class Session {
   Result<std::span<const float>> forward(std::span<const std::uint32_t> tokens,
                                          Logits wanted = Logits::last);
 
-  /// For a runtime of one block: hidden [tokens][embedding], what the block before made of the
-  /// first tokens of a sequence, becomes what this one makes of them. Errors: more tokens than the
-  /// context, values that are not finite.
-  Status advance(std::span<float> hidden);
+  /// hidden [tokens][embedding], what the blocks before `first` made of the first tokens of a
+  /// sequence, becomes what those before `last` make of them. (A runtime of one block has it as its
+  /// block 0.) Errors: more tokens than the context, values that are not finite.
+  Status advance(std::span<float> hidden, int first = 0, int last = 1);
+  /// For a runtime of one block: the same as far as the last tap, which must be set; what the block
+  /// makes of the tokens is not computed to the end.
+  Status listen(std::span<const float> hidden);
+  /// Logits [tokens][vocab] of what the last block made of tokens, valid until the next call.
+  Result<std::span<const float>> predict(std::span<const float> hidden);
 
   void set_tap(TapFunction tap);
 
  private:
   struct State;
+  template <class Use>
+  Status each_chunk(std::span<const float> hidden, int entry, const Use& use);
   std::unique_ptr<State> state_;
 };
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/profile.h"
 #include "graph/cache.h"
 #include "graph/state.h"
 #include "kernel/ops.h"
@@ -53,6 +54,10 @@ struct Session::State {
   void prepare(std::size_t tokens);
   void run(const std::vector<Step>& steps, std::span<const std::uint32_t> tokens,
            std::int64_t first);
+  /// Runs steps that do not look at the tokens themselves.
+  void run(std::span<const Step> steps, std::size_t count) {
+    for (const Step& step : steps) run_step(step, {}, 0, std::int64_t(count));
+  }
   void run_step(const Step& step, std::span<const std::uint32_t> tokens, std::int64_t first,
                 std::int64_t count);
   void linear(const Step& step, std::int64_t first, std::int64_t count);
@@ -75,6 +80,8 @@ void Session::State::linear(const Step& step, std::int64_t first, std::int64_t c
     input = std::make_unique<Input>(values, count, width(node.in[0]), model.precision);
     if (tap) tap(node.tap, values, count, width(node.in[0]));
   }
+  const profile::Timed timed(profile::Phase::products,
+                             2.0 * double(count * step.matrix->rows() * step.matrix->columns()));
   input->multiply(*step.matrix, step.vector, at(node.out, first), width(node.out), model.pool);
 }
 
@@ -213,27 +220,70 @@ Result<std::span<const float>> Session::forward(std::span<const std::uint32_t> t
   return std::span<const float>(s.logits);
 }
 
-Status Session::advance(std::span<float> hidden) {
+/// Calls use(begin, count) for chunks of tokens, whose rows of `hidden` are then in slot `entry`.
+template <class Use>
+Status Session::each_chunk(std::span<const float> hidden, int entry, const Use& use) {
   State& s = *state_;
-  const Slot entry = s.model.layers.front().node->in[0], exit = s.model.layers.back().node->out;
   const std::size_t row = std::size_t(s.width(entry)), tokens = hidden.size() / row;
-  NIBBLE_CHECK(hidden.size() == tokens * row && s.width(exit) == s.width(entry));
+  NIBBLE_CHECK(hidden.size() == tokens * row);
   if (tokens > s.context)
     return fail(ErrorCode::invalid, "{} tokens do not fit into a context of {}", tokens, s.context);
   s.position = 0;
-  // Blocks do not look at the tokens themselves.
-  const std::vector<std::uint32_t> none(std::min(tokens, kChunk));
   for (std::size_t begin = 0; begin < tokens; begin += kChunk) {
     const std::size_t count = std::min(kChunk, tokens - begin);
     s.prepare(count);
     std::copy_n(hidden.data() + begin * row, count * row, s.at(entry, 0));
-    s.run(s.model.layers, std::span(none).first(count), 0);
-    std::copy_n(s.at(exit, 0), count * row, hidden.data() + begin * row);
+    use(begin, count);
     s.position += std::uint32_t(count);
   }
+  return {};
+}
+
+Status Session::advance(std::span<float> hidden, int first, int last) {
+  State& s = *state_;
+  const auto& begins = s.model.begins;
+  const std::span<const Step> steps =
+      std::span(s.model.layers)
+          .subspan(begins[std::size_t(first)],
+                   begins[std::size_t(last)] - begins[std::size_t(first)]);
+  if (steps.empty()) return {};
+  const Slot exit = steps.back().node->out;
+  const std::size_t row = std::size_t(s.width(exit));
+  NIBBLE_DO(
+      each_chunk(hidden, steps.front().node->in[0], [&](std::size_t begin, std::size_t count) {
+        s.run(steps, count);
+        std::copy_n(s.at(exit, 0), count * row, hidden.data() + begin * row);
+      }));
   if (!all_finite(hidden.data(), hidden.size()))
     return fail(ErrorCode::corrupt, "{}: the model's activations are not finite", s.model.path);
   return {};
+}
+
+Status Session::listen(std::span<const float> hidden) {
+  State& s = *state_;
+  const std::span<const Step> steps = s.model.layers;
+  const auto reads = [](const Step& step) {
+    return step.node->kind == Node::Kind::linear && step.fresh;
+  };
+  const auto last = std::find_if(steps.rbegin(), steps.rend(), reads).base() - 1;
+  return each_chunk(hidden, steps.front().node->in[0], [&](std::size_t, std::size_t count) {
+    s.run(steps.first(std::size_t(last - steps.begin())), count);
+    const Slot in = last->node->in[0];
+    s.tap(last->node->tap, s.at(in, 0), std::int64_t(count), s.width(in));
+  });
+}
+
+Result<std::span<const float>> Session::predict(std::span<const float> hidden) {
+  State& s = *state_;
+  const Slot entry = s.model.layers.back().node->out;
+  s.logits.resize(hidden.size() / std::size_t(s.width(entry)) * s.config.vocab);
+  NIBBLE_DO(each_chunk(hidden, entry, [&](std::size_t begin, std::size_t count) {
+    s.logits_row = begin;
+    s.run(s.model.after, count);
+  }));
+  if (!all_finite(s.logits.data(), s.logits.size()))
+    return fail(ErrorCode::corrupt, "{}: the model's output is not finite", s.model.path);
+  return std::span<const float>(s.logits);
 }
 
 }  // namespace nibble

@@ -29,8 +29,9 @@ struct Runtime::State {
   ThreadPool pool;
   std::unordered_map<std::string, Matrix> matrices;
   std::unordered_map<std::string, std::vector<float>> vectors;
-  std::vector<Step> layers;  // embedding and blocks
-  std::vector<Step> after;   // final norm and head
+  std::vector<Step> layers;         // embedding and blocks
+  std::vector<std::size_t> begins;  // of the blocks in `layers`; one more at the end
+  std::vector<Step> after;          // final norm and head
   RopeTable rope, local_rope;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "calib/stream.h"
 #include "eval/metrics.h"
 
 namespace nibble {
@@ -65,27 +66,61 @@ Status Judge::restore(const std::string& weight) {
   return runtime_->replace(weight, *tensor.format, bytes);
 }
 
-Result<double> Judge::divergence() { return divergence(*runtime_); }
+int Judge::block_of(const std::string& weight) const {
+  for (const Weight& each : model_->graph().weights)
+    if (each.name == weight) return each.layer;
+  return -1;
+}
 
-void Judge::unload() { runtime_.reset(); }
+/// Brings the hidden states to the beginning of a block; all before it is as in the original.
+Status Judge::enter(int block) {
+  if (hidden_.empty() || block < block_) {
+    hidden_.clear();
+    for (const auto& window : windows_) hidden_.push_back(embed(*model_, window));
+    block_ = 0;
+  }
+  Session session = session_for(*runtime_, windows_);
+  for (auto& hidden : hidden_) NIBBLE_DO(session.advance(hidden, block_, block));
+  block_ = block;
+  return {};
+}
+
+Result<double> Judge::divergence(int block) {
+  Session session = session_for(*runtime_, windows_);
+  const int blocks = int(model_->graph().blocks.size());
+  if (block >= 0) NIBBLE_DO(enter(block));
+  std::vector<float> hidden;
+  return divergence(runtime_->pool(), [&](std::size_t w) -> Result<std::span<const float>> {
+    if (block < 0) return predict(session, windows_[w]);
+    hidden = hidden_[w];
+    NIBBLE_DO(session.advance(hidden, block, blocks));
+    const std::size_t rows = scored(windows_[w]) * (hidden.size() / windows_[w].size());
+    return session.predict(std::span<const float>(hidden).last(rows));
+  });
+}
+
+void Judge::unload() {
+  runtime_.reset();
+  hidden_.clear();
+}
 
 Result<double> Judge::divergence_of(const std::string& path) const {
   NIBBLE_TRY(const Model model, Model::open(path));
   NIBBLE_TRY_IN(path, const auto runtime,
                 Runtime::load(model, {.threads = threads_, .precision = Precision::exact}));
-  return divergence(*runtime);
+  Session session = session_for(*runtime, windows_);
+  return divergence(runtime->pool(), [&](std::size_t w) { return predict(session, windows_[w]); });
 }
 
-Result<double> Judge::divergence(Runtime& runtime) const {
+Result<double> Judge::divergence(ThreadPool& pool, const Predict& predict) const {
   const std::size_t vocab = model_->config().vocab;
-  Session session = session_for(runtime, windows_);
   double sum = 0;
   std::size_t count = 0;
   for (std::size_t w = 0; w < windows_.size(); ++w) {
-    NIBBLE_TRY(const auto logits, predict(session, windows_[w]));
+    NIBBLE_TRY(const auto logits, predict(w));
     const std::span<const float> reference = reference_[w];
     std::vector<double> each(logits.size() / vocab);
-    runtime.pool().run(std::int64_t(each.size()), 1, [&](std::int64_t i, std::int64_t) {
+    pool.run(std::int64_t(each.size()), 1, [&](std::int64_t i, std::int64_t) {
       const std::size_t at = std::size_t(i) * vocab;
       each[std::size_t(i)] =
           compare_logits(logits.subspan(at, vocab), reference.subspan(at, vocab), 0).kld;

@@ -1,6 +1,7 @@
 // How far a model's predictions move when matrices of it are exchanged.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,8 +22,12 @@ class Judge {
   /// Puts other bytes in place of a matrix, or its own again.
   Status put(const std::string& weight, const Format& format, std::span<const std::byte> bytes);
   Status restore(const std::string& weight);
-  /// Mean KL divergence of the model as it now is from the original, in nats a token.
-  Result<double> divergence();
+  /// The block of a weight; -1: none.
+  int block_of(const std::string& weight) const;
+  /// Mean KL divergence of the model as it now is from the original, in nats a token. `block`: all
+  /// before it is as in the original, which saves the way there; blocks best come in order. -1:
+  /// anything may differ.
+  Result<double> divergence(int block = -1);
 
   /// Gives back the model's memory. Only divergence_of() may follow.
   void unload();
@@ -31,13 +36,17 @@ class Judge {
 
  private:
   Judge(const Model& model, int threads) : model_(&model), threads_(threads) {}
-  Result<double> divergence(Runtime& runtime) const;
+  Status enter(int block);
+  using Predict = std::function<Result<std::span<const float>>(std::size_t window)>;
+  Result<double> divergence(ThreadPool& pool, const Predict& predict) const;
 
   const Model* model_;
   int threads_;
   std::unique_ptr<Runtime> runtime_;
   std::vector<std::vector<Token>> windows_;
   std::vector<std::vector<float>> reference_;  // a window: [scored tokens][vocab]
+  std::vector<std::vector<float>> hidden_;     // a window: [tokens][embedding], before block_
+  int block_ = 0;
 };
 
 }  // namespace nibble

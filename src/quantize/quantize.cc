@@ -2,13 +2,16 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 
+#include "base/profile.h"
 #include "container/writer.h"
 #include "quantize/file_hash.h"
 #include "quantize/job.h"
 #include "quantize/maker.h"
+#include "quantize/speed.h"
 #include "quantize/verify.h"
 
 namespace nibble {
@@ -99,6 +102,30 @@ Result<QuantizeReport> run(Job& job, const QuantizeOptions& options, Progress& p
   return report;
 }
 
+/// What was spent between two moments, beside what OpenBLAS reaches on the largest matrices.
+std::vector<PhaseTime> phase_times(const Job& job, const profile::Sums& before, int threads) {
+  using profile::Phase;
+  const profile::Sums after = profile::sums();
+  ThreadPool pool(threads);
+  std::int64_t rows = 1, columns = 1;
+  for (const PlannedTensor& planned : job.plan.tensors)
+    if (planned.quantizable && planned.tensor.name.starts_with("blk.")) {
+      rows = std::max(rows, std::int64_t(planned.tensor.rows()));
+      columns = std::max(columns, std::int64_t(planned.tensor.columns()));
+    }
+  std::vector<PhaseTime> out;
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    PhaseTime& phase = out.emplace_back();
+    phase.name = profile::kNames[i];
+    phase.seconds = after[i].seconds - before[i].seconds;
+    if (phase.seconds > 0) phase.flops = (after[i].flops - before[i].flops) / phase.seconds;
+    if (phase.flops > 0)
+      phase.best_flops = Phase(i) == Phase::factors ? cholesky_flops(columns)
+                                                    : product_flops(pool, 512, rows, columns);
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<QuantizeReport> plan_quantize(const QuantizeOptions& options) {
@@ -109,6 +136,7 @@ Result<QuantizeReport> plan_quantize(const QuantizeOptions& options) {
 
 Result<QuantizeReport> quantize(const QuantizeOptions& options, Progress& progress) {
   const auto start = Clock::now();
+  const profile::Sums before = profile::sums();
   NIBBLE_DO(check_output(options));
   Job job;
   auto report = run(job, options, progress);
@@ -118,6 +146,7 @@ Result<QuantizeReport> quantize(const QuantizeOptions& options, Progress& progre
   }
   report->seconds = std::chrono::duration<double>(Clock::now() - start).count();
   report->peak_memory_bytes = peak_memory();
+  if (options.profile) report->profile = phase_times(job, before, options.threads);
   return report;
 }
 

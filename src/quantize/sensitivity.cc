@@ -82,7 +82,7 @@ Result<Sensitivity::Measured> Sensitivity::measure(const Matrix& matrix, double 
   out.mean_square.assign(known.begin(), known.end());
   const std::size_t probe = nearest_format(matrix.formats, bits);
   NIBBLE_DO(put(out, *matrix.formats[probe]));
-  NIBBLE_TRY(const double divergence, judge_.divergence());
+  NIBBLE_TRY(const double divergence, judge_.divergence(judge_.block_of(tensor.name)));
   NIBBLE_DO(judge_.restore(tensor.name));
   if (out.errors[probe].alone > 0) out.slope = divergence / out.errors[probe].alone;
   return out;

@@ -1,33 +1,18 @@
 #include "quantize/usual.h"
 
-#include <cblas.h>
 #include <fmt/format.h>
 
 #include <chrono>
-#include <thread>
 
 #include "arch/arch.h"
+#include "base/threads.h"
 #include "container/imatrix.h"
+#include "quantize/speed.h"
 #include "quantize/windows.h"
 #include "text/tokenizer.h"
 
 namespace nibble {
 namespace {
-
-/// Multiplications and additions a second of one thread, measured.
-double flops_a_thread() {
-  constexpr int n = 384;
-  std::vector<float> a(n * n, 0.5f), b(n * n, 0.25f), c(n * n);
-  double best = 1e30;
-  for (int i = 0; i < 5; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, a.data(), n, b.data(), n, 0,
-                c.data(), n);
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    best = std::min(best, taken.count());
-  }
-  return 2.0 * n * n * n / best;
-}
 
 /// Bytes a second that one thread reads: what bounds the writing of text, token by token.
 double bytes_a_second() {
@@ -76,9 +61,8 @@ UsualRecipe usual_recipe(const QuantizeOptions& options) {
     return {given ? "importance" : "nearest",
             "nearest rounding: this model cannot be run here, so nothing is known of its inputs"};
   const Cost cost = cost_of(*model);
-  const unsigned cores = options.threads > 0 ? unsigned(options.threads)
-                                             : std::max(1u, std::thread::hardware_concurrency());
-  const double flops = 0.7 * flops_a_thread() * cores, memory = bytes_a_second();
+  ThreadPool pool(options.threads);
+  const double flops = 0.7 * product_flops(pool, 512, 512, 512), memory = bytes_a_second();
   const auto tokens = [&](std::uint64_t windows) {
     return 512.0 * double(options.calibration_chunks > 0 ? options.calibration_chunks : windows);
   };
@@ -88,7 +72,7 @@ UsualRecipe usual_recipe(const QuantizeOptions& options) {
   if (!options.fast && feedback <= kReasonableSeconds)
     return {"gptq", fmt::format("error feedback (gptq), about {} on {} threads; --fast takes less "
                                 "and loses more",
-                                minutes(feedback), cores)};
+                                minutes(feedback), pool.size())};
   const double some = tokens(kSelfWrittenWindows);
   const double importance = writing(some) + some * cost.run / flops;
   const std::string instead =

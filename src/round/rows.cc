@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "base/cpu.h"
+#include "base/profile.h"
 
 namespace nibble {
 namespace {
@@ -272,6 +273,7 @@ Result<RoundReport> round_strips(const RoundTask& task, std::span<const float> i
   NIBBLE_CHECK(task.columns % task.format->block() == 0);
   NIBBLE_CHECK(task.out.size() ==
                std::size_t(task.rows) * task.format->row_bytes(std::size_t(task.columns)));
+  const profile::Timed timed(profile::Phase::rounding);
   return Strips(task, importance, method).run(pool);
 }
 
