@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <functional>
 #include <span>
 #include <string>
@@ -9,6 +10,18 @@
 #include "cli/console.h"
 
 namespace nibble::cli {
+
+/// An option whose value is a number of bytes, with units (see parse_bytes).
+inline CLI::Option* add_bytes(CLI::App& app, const std::string& name, std::uint64_t& bytes,
+                              const std::string& help) {
+  const auto read = [](std::string& text) {
+    auto parsed = parse_bytes(text);
+    if (!parsed) return parsed.error().message();
+    text = std::move(*parsed);
+    return std::string();
+  };
+  return app.add_option(name, bytes, help)->transform(CLI::Validator(read, "SIZE"));
+}
 
 /// Runs the subcommand after its options were parsed; returns the exit code.
 using Run = std::function<int()>;

@@ -4,8 +4,12 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <charconv>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
+
+#include "base/result.h"
 
 namespace nibble::cli {
 namespace {
@@ -41,6 +45,22 @@ int print_json(const nlohmann::ordered_json& document) {
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
   if (written && std::fflush(stdout) == 0) return kExitOk;
   return report(Error(ErrorCode::io, "cannot write the result to standard output"));
+}
+
+Result<std::string> parse_bytes(std::string_view text) {
+  const char* end = text.data() + text.size();
+  double value = 0;
+  auto [rest, error] = std::from_chars(text.data(), end, value);
+  std::string unit(rest, end);
+  unit.erase(0, unit.find_first_not_of(' '));
+  for (char& c : unit) c = char(std::tolower(c));
+  const std::size_t power = unit.empty() || unit == "b" ? 0 : std::string(" kmgt").find(unit[0]);
+  const std::string tail = power > 0 ? unit.substr(1) : "";
+  const bool known = power <= 4 && (tail.empty() || tail == "b" || tail == "ib");
+  value *= std::pow(tail == "ib" ? 1024.0 : 1000.0, double(power));
+  if (error == std::errc() && known && value >= 0 && value < 9e18)
+    return std::to_string(std::uint64_t(value));
+  return fail(ErrorCode::invalid, "'{}' is no size; say it like 5GiB, 5.5GB or 700MB", text);
 }
 
 std::string human_bytes(std::uint64_t bytes) {

@@ -25,6 +25,9 @@ int report(const Error& error);
 /// Prints one JSON document on stdout. Bytes that are not UTF-8 are replaced.
 int print_json(const nlohmann::ordered_json& document);
 
+/// The bytes that "5.5GiB", "90 MB", "4G" (decimal, like GB) or "123456" stand for, as digits.
+Result<std::string> parse_bytes(std::string_view text);
+
 /// "1.50 GB", "270.9 MB" (decimal units), "7 B".
 std::string human_bytes(std::uint64_t bytes);
 /// "1h02m", "3m05s", "12s", "0.4s".

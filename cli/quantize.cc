@@ -13,10 +13,9 @@ Run add_quantize(CLI::App& app) {
   app.add_option("--to", command->options.target,
                  "a level (Q4_K_M, IQ4_XS, ...: a mixture of formats, as in llama.cpp) or a format "
                  "in lower case (q4_k: every matrix)");
-  app.add_option("--size", command->options.budget.bytes,
-                 "instead of a level: the most bytes the file may take (5GiB, 90MB, ...); each "
-                 "matrix gets the format with which the model loses least")
-      ->transform(CLI::AsSizeValue(true));
+  add_bytes(app, "--size", command->options.budget.bytes,
+            "instead of a level: the most bytes the file may take (5GiB, 90MB, ...); each "
+            "matrix gets the format with which the model loses least");
   app.add_option("--bpw", command->options.budget.bits_per_weight,
                  "instead of a level: bits per weight, over all tensors");
   app.add_option("--kld", command->options.budget.kld,
@@ -42,10 +41,9 @@ Run add_quantize(CLI::App& app) {
          "windows of 512 tokens of that text; 0: 256 for error feedback, all for importance "
          "(32 and 16 of its own)")
       ->capture_default_str();
-  app.add_option("--memory", command->options.memory_bytes,
-                 "the most memory to use (12GiB): what does not fit waits in a file beside the "
-                 "output; refused beforehand where even that is not enough")
-      ->transform(CLI::AsSizeValue(true));
+  add_bytes(app, "--memory", command->options.memory_bytes,
+            "the most memory to use (12GiB): what does not fit waits in a file beside the "
+            "output; refused beforehand where even that is not enough");
   app.add_flag("--profile", command->options.profile,
                "show where the time went, and how near that is to what OpenBLAS reaches");
   app.footer(

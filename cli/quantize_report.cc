@@ -146,8 +146,7 @@ void add_common_options(CLI::App& app, QuantizeCommand& command) {
                  "REGEX=FORMAT: matrices whose name the pattern is found in; the first match wins")
       ->allow_extra_args(false)
       ->take_all();
-  app.add_option("--split", options.split_bytes, "start a new file before this many bytes")
-      ->transform(CLI::AsSizeValue(true));
+  add_bytes(app, "--split", options.split_bytes, "start a new file before this many bytes");
   app.add_option("--threads", options.threads, "threads to use (default: one a core)")
       ->check(CLI::Range(1, 1024));
   app.add_flag("--dry-run", command.dry_run, "show what every tensor becomes, write nothing");

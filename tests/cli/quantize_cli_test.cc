@@ -120,6 +120,19 @@ TEST_F(QuantizeCli, ExistingOutput) {
   EXPECT_EQ(run("quantize in.gguf -o out.gguf --to Q4_0 --force").code, 0);
 }
 
+TEST_F(QuantizeCli, Budgets) {
+  const std::string start = "quantize in.gguf -o out.gguf ";
+  refused(start + "--size '5 parsecs'", {"5 parsecs", "5GiB"});
+  refused(start + "--size 5XB", {"5XB"});
+  refused(start + "--size 1GB --bpw 4", {"--size", "--bpw"});
+  refused(start + "--bpw 4 --to Q4_0", {"Q4_0", "budget"});
+  refused(start + "--bpw -1", {"--bpw"});
+  refused(start + "--kld nan", {"--kld"});
+  refused(start + "--bpw 4 --formats q4_0,q9", {"q9"});
+  refused(start + "--to Q4_0 --formats q4_0", {"--formats"});
+  refused(start + "--to Q4_0 --fast --recipe gptq", {"--fast", "gptq"});
+}
+
 TEST_F(QuantizeCli, FullDisk) {
   // ulimit counts blocks of 1024 bytes: 20 kB, less than any output here.
   refused("quantize in.gguf -o out.gguf --to Q4_0", {"out.gguf"}, "ulimit -f 20;");
