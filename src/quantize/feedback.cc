@@ -76,11 +76,12 @@ Status FeedbackSource::enter(int block, const std::function<bool(int)>& finished
 }
 
 const Result<FeedbackFactor>& FeedbackSource::factor(Tap& tap, const SecondMoment& moment,
-                                                     int block, double shrinkage) {
+                                                     int block, double shrinkage,
+                                                     ThreadPool& pool) {
   const auto place = tap.factors.find({block, shrinkage});
   if (place != tap.factors.end()) return place->second;
   if (tap.weights == 1) tap.factors.clear();  // nobody will ask again, and they are large
-  auto made = factorize(moment, block, {.shrinkage = shrinkage});
+  auto made = factorize(moment, block, {.shrinkage = shrinkage}, pool);
   return tap.factors.emplace(std::pair(block, shrinkage), std::move(made)).first->second;
 }
 
@@ -112,7 +113,7 @@ Result<FeedbackChoice> FeedbackSource::choose(const std::string& weight, RoundTa
   choice.error = choice.error_alone = sample.error(moments->held_out);
   choice.fallback = "error feedback is no better on the text held out";
   for (const double shrinkage : shrinkages) {
-    const auto& made = factor(tap, moments->train, block, shrinkage);
+    const auto& made = factor(tap, moments->train, block, shrinkage, pool);
     if (!made) {
       choice.fallback = made.error().message();
       continue;
@@ -125,7 +126,7 @@ Result<FeedbackChoice> FeedbackSource::choose(const std::string& weight, RoundTa
   }
   if (choice.shrinkage == FeedbackChoice{}.shrinkage) return choice;
   choice.fallback.clear();
-  task.stats.factor = &*factor(tap, moments->train, block, choice.shrinkage);
+  task.stats.factor = &*factor(tap, moments->train, block, choice.shrinkage, pool);
   return choice;
 }
 

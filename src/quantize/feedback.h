@@ -49,7 +49,7 @@ class FeedbackSource {
     std::map<std::pair<int, double>, Result<FeedbackFactor>> factors;  // by block and shrinkage
   };
   static const Result<FeedbackFactor>& factor(Tap& tap, const SecondMoment& moment, int block,
-                                              double shrinkage);
+                                              double shrinkage, ThreadPool& pool);
 
   std::optional<BlockStream> stream_;
   std::map<std::string, std::pair<int, std::string>> weights_;  // block and tap of each

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/threads.h"
 
 namespace nibble {
 
@@ -31,10 +32,10 @@ struct FeedbackFactor {
   std::vector<float> h, u;
 };
 
-/// Errors: values that are not finite, or so unbalanced that even more damping leaves H singular.
-/// `columns` must be a multiple of `block`.
+/// The same for every number of threads. Errors: values that are not finite, or so unbalanced that
+/// even more damping leaves H singular. `columns` must be a multiple of `block`.
 Result<FeedbackFactor> factorize(const SecondMoment& moment, int block,
-                                 const Regularization& regularization);
+                                 const Regularization& regularization, ThreadPool& pool);
 
 /// sum over rows of e H e^T, of errors [rows][columns]: the mean squared error of the outputs,
 /// summed over them.

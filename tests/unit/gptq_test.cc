@@ -14,6 +14,11 @@ namespace {
 
 constexpr std::int64_t kRows = 40, kColumns = 512;
 
+ThreadPool& pool() {
+  static ThreadPool one(1);
+  return one;
+}
+
 /// Second moments of inputs that mix a few hidden causes, over enough tokens to be regular.
 SecondMoment mixed_inputs(std::int64_t columns, std::mt19937& random) {
   const std::int64_t tokens = 4 * columns, causes = columns / 4;
@@ -82,7 +87,7 @@ class GptqTest : public testing::TestWithParam<const Format*> {};
 
 TEST_P(GptqTest, LeavesMuchLessOutputErrorThanImportance) {
   Case c(*GetParam());
-  const auto factor = factorize(*c.moment, c.format.block(), {0, 0.01});
+  const auto factor = factorize(*c.moment, c.format.block(), {0, 0.01}, pool());
   ASSERT_TRUE(factor) << factor.error().message();
   const double importance = c.error("importance", nullptr), fed = c.error("gptq", &*factor);
   // Three quarters of the inputs' variance lies in a quarter of the dimensions.
@@ -108,30 +113,40 @@ INSTANTIATE_TEST_SUITE_P(All, GptqTest, testing::ValuesIn(scaled_formats()),
                          [](const auto& param) { return std::string(param.param->id()); });
 
 TEST(SecondMoment, FactorGivesTheInverse) {
+  constexpr std::size_t n = 480;  // two and a half tiles
   std::mt19937 random(3);
-  const SecondMoment moment = mixed_inputs(64, random);
-  const auto factor = factorize(moment, 32, {0.2, 0.01});
+  const SecondMoment moment = mixed_inputs(n, random);
+  const auto factor = factorize(moment, 32, {0.2, 0.01}, pool());
   ASSERT_TRUE(factor);
   // U H U^T = I: the columns of U^T are orthonormal under H.
-  for (int i = 0; i < 64; ++i)
-    for (int j = 0; j < 64; ++j) {
-      double sum = 0;
-      for (int k = i; k < 64; ++k)
-        for (int l = j; l < 64; ++l)
-          sum += double(factor->u[std::size_t(i * 64 + k)]) *
-                 double(factor->h[std::size_t(k * 64 + l)]) *
-                 double(factor->u[std::size_t(j * 64 + l)]);
-      EXPECT_NEAR(sum, i == j, 1e-3);
-    }
+  for (int check = 0; check < 200; ++check) {
+    const std::size_t i = random() % n, j = check % 2 ? i : random() % n;
+    double sum = 0;
+    for (std::size_t k = i; k < n; ++k)
+      for (std::size_t l = j; l < n; ++l)
+        sum += double(factor->u[i * n + k]) * double(factor->h[k * n + l]) *
+               double(factor->u[j * n + l]);
+    EXPECT_NEAR(sum, i == j, 1e-3) << i << " " << j;
+  }
+}
+
+TEST(SecondMoment, FactorIsTheSameForAnyThreads) {
+  std::mt19937 random(4);
+  const SecondMoment moment = mixed_inputs(448, random);
+  const auto one = factorize(moment, 32, {0.2, 0.01}, pool());
+  for (const int threads : {2, 5}) {
+    ThreadPool many(threads);
+    EXPECT_EQ(factorize(moment, 32, {0.2, 0.01}, many)->u, one->u) << threads;
+  }
 }
 
 TEST(SecondMoment, DeadAndBrokenInputs) {
   SecondMoment moment{64, 1, std::vector<float>(64 * 64)};
-  EXPECT_FALSE(factorize(moment, 32, {}));
+  EXPECT_FALSE(factorize(moment, 32, {}, pool()));
   moment.values[0] = NAN;
-  EXPECT_FALSE(factorize(moment, 32, {}));
+  EXPECT_FALSE(factorize(moment, 32, {}, pool()));
   moment.values[0] = 4;  // one column alive of 64
-  const auto factor = factorize(moment, 32, {});
+  const auto factor = factorize(moment, 32, {}, pool());
   ASSERT_TRUE(factor) << factor.error().message();
   for (const float u : factor->u) EXPECT_TRUE(std::isfinite(u));
 }
