@@ -18,8 +18,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto tokenizer = nibble::Tokenizer::from_hf(files);
   const auto given = nibble::parse_json(messages), others = nibble::parse_json(variables);
   if (!tokenizer) return 0;
-  (void)tokenizer->render_chat(
+  (void)nibble::good(tokenizer->render_chat(
       given ? *given : nibble::Json::array({{{"role", "user"}, {"content", "hi"}}}), true,
-      others ? *others : nibble::Json());
+      others ? *others : nibble::Json()));
   return 0;
 }

@@ -10,10 +10,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   files.tokenizer_json = json;
   if (auto parsed = nibble::parse_json(config)) files.tokenizer_config = std::move(*parsed);
   const auto tokenizer = nibble::Tokenizer::from_hf(files);
-  if (!tokenizer) return 0;
+  if (!nibble::good(tokenizer)) return 0;
   nibble::exercise(*tokenizer, text);
   nibble::Metadata metadata;
   if (!tokenizer->to_gguf(metadata, 512)) return 0;
-  if (const auto again = nibble::Tokenizer::from_gguf(metadata)) nibble::exercise(*again, text);
+  if (const auto again = nibble::Tokenizer::from_gguf(metadata); nibble::good(again))
+    nibble::exercise(*again, text);
   return 0;
 }

@@ -5,7 +5,8 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto header = nibble::parse_gguf({reinterpret_cast<const std::byte*>(data), size});
   if (!header) return 0;
-  if (const auto tokenizer = nibble::Tokenizer::from_gguf(header->metadata))
+  if (const auto tokenizer = nibble::Tokenizer::from_gguf(header->metadata);
+      nibble::good(tokenizer))
     nibble::exercise(*tokenizer, "he\u2581 hello <s> \u00e9\n 12");
   return 0;
 }

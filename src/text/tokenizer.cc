@@ -59,6 +59,7 @@ std::string chat_template_of(const HfFiles& files) {
 }  // namespace
 
 struct Tokenizer::State {
+  std::string where;  // what errors call the file and the part of it that this was read from
   std::string json;
   BridgeTokenizer bridge;
   std::string chat_template;
@@ -81,6 +82,13 @@ struct Tokenizer::State {
     return {};
   }
 
+  /// Errors are the text's fault, except for those that a contradictory tokenizer runs into.
+  template <class T>
+  Result<T> blame(Result<T> result) const {
+    if (result || result.error().code() != ErrorCode::corrupt) return result;
+    return tl::unexpected(result.error().in(where));
+  }
+
   void find_ends() {
     if (eos) ends.insert(*eos);
     for (const std::string_view name : kEndNames)
@@ -98,9 +106,10 @@ Result<Tokenizer> Tokenizer::from_hf(const HfFiles& files) {
     return fail(ErrorCode::invalid,
                 "tokenizer.json is missing; nibble needs it next to the weights");
   auto state = std::make_unique<State>();
+  state->where = "tokenizer.json";
   state->json = files.tokenizer_json;
-  NIBBLE_TRY_IN("tokenizer.json", state->bridge, BridgeTokenizer::load(state->json));
-  NIBBLE_DO_IN("tokenizer.json", state->find_affixes());
+  NIBBLE_TRY_IN(state->where, state->bridge, BridgeTokenizer::load(state->json));
+  NIBBLE_DO_IN(state->where, state->find_affixes());
   const Json& config = files.tokenizer_config;
   const auto special = [&](const char* name_field, const char* id_field) {
     auto id = state->id_of(token_name(config, name_field));
@@ -130,10 +139,11 @@ Result<Tokenizer> Tokenizer::from_hf(const HfFiles& files) {
 Result<Tokenizer> Tokenizer::from_gguf(const Metadata& metadata) {
   NIBBLE_TRY(const Json json, vocab_from_gguf(metadata));
   auto state = std::make_unique<State>();
+  state->where = "tokenizer.ggml";
   // Token texts of a file need not be UTF-8 as JSON demands; such tokens can't be produced by text
   // either.
   state->json = json.dump(-1, ' ', false, Json::error_handler_t::replace);
-  NIBBLE_TRY_IN("tokenizer.ggml", state->bridge, BridgeTokenizer::load(state->json));
+  NIBBLE_TRY_IN(state->where, state->bridge, BridgeTokenizer::load(state->json));
   const std::uint64_t size = state->bridge.id_limit();
   const auto special = [&](const char* key) -> Result<std::optional<Token>> {
     if (!metadata.find(key)) return std::optional<Token>();
@@ -165,16 +175,17 @@ Result<Tokenizer> Tokenizer::from_gguf(const Metadata& metadata) {
 }
 
 Result<Tokenizer> Tokenizer::open(const Source& source) {
-  return source.hf() ? from_hf(*source.hf()) : from_gguf(source.metadata());
+  auto tokenizer = source.hf() ? from_hf(*source.hf()) : from_gguf(source.metadata());
+  if (tokenizer) tokenizer->state_->where = source.path() + ": " + tokenizer->state_->where;
+  return tokenizer;
 }
 
 std::size_t Tokenizer::vocab_size() const { return std::size_t(state_->bridge.id_limit()); }
 
 Result<std::vector<Token>> Tokenizer::encode(std::string_view text,
                                              const EncodeOptions& options) const {
-  NIBBLE_TRY(
-      std::vector<Token> out,
-      state_->bridge.encode(text, options.parse_special ? BridgeTokenizer::kParseSpecial : 0));
+  const std::uint32_t flags = options.parse_special ? BridgeTokenizer::kParseSpecial : 0;
+  NIBBLE_TRY(std::vector<Token> out, state_->blame(state_->bridge.encode(text, flags)));
   if (!options.add_special) return out;
   const auto& prefix = state_->prefix;
   const bool there =
@@ -185,7 +196,7 @@ Result<std::vector<Token>> Tokenizer::encode(std::string_view text,
 }
 
 Result<std::string> Tokenizer::decode(std::span<const Token> tokens, bool skip_special) const {
-  return state_->bridge.decode(tokens, skip_special);
+  return state_->blame(state_->bridge.decode(tokens, skip_special));
 }
 
 std::string Tokenizer::token_bytes(Token token, bool first) const {

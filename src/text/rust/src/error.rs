@@ -1,6 +1,9 @@
 //! Status codes of the C ABI and the error type behind them.
 
+use std::cell::Cell;
 use std::fmt;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::Once;
 
 /// Mirrors `nibble_text_status` in nibble_text.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,13 @@ impl Error {
         Self { status, message: message.into(), line: 0 }
     }
 
+    /// Runs `f`; its panic prints nothing and becomes an error with `status`, whose message begins
+    /// with `what`.
+    pub(crate) fn catch<T>(status: Status, what: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        quietly(|| catch_unwind(AssertUnwindSafe(f)))
+            .unwrap_or_else(|panic| Err(Self::new(status, panic_message(panic)).context(what)))
+    }
+
     pub fn context(mut self, what: &str) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
@@ -51,3 +61,43 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+thread_local! {
+    static QUIET: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Runs `f` without the message that a panic prints on stderr.
+pub(crate) fn quietly<T>(f: impl FnOnce() -> T) -> T {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if QUIET.with(Cell::get) == 0 {
+                previous(info);
+            }
+        }));
+    });
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            QUIET.with(|q| q.set(q.get() - 1));
+        }
+    }
+    QUIET.with(|q| q.set(q.get() + 1));
+    let _leave = Leave;
+    f()
+}
+
+fn panic_message(panic: Box<dyn std::any::Any + Send>) -> String {
+    match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(panic) => match panic.downcast::<&'static str>() {
+            Ok(text) => (*text).to_owned(),
+            Err(panic) => {
+                // The destructor of an unknown payload is foreign code and may itself panic.
+                std::mem::forget(panic);
+                "unknown".to_owned()
+            }
+        },
+    }
+}

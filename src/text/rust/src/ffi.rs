@@ -1,9 +1,6 @@
 //! The C ABI of include/nibble_text.h. No panic crosses it.
 
-use std::cell::Cell;
 use std::ffi::c_char;
-use std::panic::{catch_unwind, AssertUnwindSafe};
-use std::sync::Once;
 
 use crate::chat;
 use crate::error::{Error, Result, Status};
@@ -47,32 +44,6 @@ pub struct ChatRequest {
     max_output: usize,
 }
 
-thread_local! {
-    static QUIET: Cell<u32> = const { Cell::new(0) };
-}
-
-/// Runs `f` without the message that a panic prints on stderr.
-pub(crate) fn quietly<T>(f: impl FnOnce() -> T) -> T {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let previous = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if QUIET.with(Cell::get) == 0 {
-                previous(info);
-            }
-        }));
-    });
-    struct Leave;
-    impl Drop for Leave {
-        fn drop(&mut self) {
-            QUIET.with(|q| q.set(q.get() - 1));
-        }
-    }
-    QUIET.with(|q| q.set(q.get() + 1));
-    let _leave = Leave;
-    f()
-}
-
 /// Runs the body of a C function; failures and panics become a status and a message.
 fn guarded(error: *mut Buffer, line: *mut u32, body: impl FnOnce() -> Result<()>) -> i32 {
     // SAFETY: the caller passes null or pointers to writable objects.
@@ -80,10 +51,8 @@ fn guarded(error: *mut Buffer, line: *mut u32, body: impl FnOnce() -> Result<()>
         write(error, Buffer::empty());
         write(line, 0);
     }
-    let failed = match quietly(|| catch_unwind(AssertUnwindSafe(body))) {
-        Ok(Ok(())) => return Status::Ok as i32,
-        Ok(Err(e)) => e,
-        Err(panic) => Error::new(Status::Internal, panic_message(panic)),
+    let Err(failed) = Error::catch(Status::Internal, "panic", body) else {
+        return Status::Ok as i32;
     };
     // SAFETY: as above.
     unsafe {
@@ -93,21 +62,6 @@ fn guarded(error: *mut Buffer, line: *mut u32, body: impl FnOnce() -> Result<()>
         }
     }
     failed.status as i32
-}
-
-fn panic_message(panic: Box<dyn std::any::Any + Send>) -> String {
-    let text = match panic.downcast::<String>() {
-        Ok(text) => *text,
-        Err(panic) => match panic.downcast::<&'static str>() {
-            Ok(text) => (*text).to_owned(),
-            Err(panic) => {
-                // The destructor of an unknown payload is foreign code and may itself panic.
-                std::mem::forget(panic);
-                "unknown".to_owned()
-            }
-        },
-    };
-    format!("panic: {text}")
 }
 
 unsafe fn write<T>(to: *mut T, value: T) {

@@ -44,7 +44,7 @@ pub struct Outline {
 impl Outline {
     pub fn read(json: &[u8]) -> Result<Self> {
         let mut rv: Outline =
-            serde_json::from_slice(json).map_err(|e| corrupt(Status::Corrupt, e.to_string()))?;
+            serde_json::from_slice(json).map_err(|e| Error::new(Status::Corrupt, e.to_string()))?;
         let mut input = Growth::default();
         rv.normalizer.iter().for_each(|v| input.visit(v));
         rv.pre_tokenizer.iter().for_each(|v| input.visit(v));
@@ -55,13 +55,13 @@ impl Outline {
             || input.components.max(output.components) > MAX_COMPONENTS
             || output.pieces > MAX_PIECES
         {
-            return Err(corrupt(Status::Limit, "its components multiply the text".into()));
+            return Err(Error::new(Status::Limit, "its components multiply the text"));
         }
         let lengths = || rv.added_tokens.iter().map(|t| t.content.len());
         let all: usize = lengths().sum();
         if lengths().any(|len| len > MAX_ADDED) || all.saturating_mul(input.factor) > MAX_ALL_ADDED
         {
-            return Err(corrupt(Status::Limit, "its added tokens are too long".into()));
+            return Err(Error::new(Status::Limit, "its added tokens are too long"));
         }
         rv.growth = input.factor;
         Ok(rv)
@@ -79,16 +79,12 @@ impl Outline {
                         token.id,
                         got.map_or("none".into(), |id| id.to_string()),
                     );
-                    return Err(corrupt(Status::Corrupt, message));
+                    return Err(Error::new(Status::Corrupt, message));
                 }
             }
         }
         Ok(())
     }
-}
-
-fn corrupt(status: Status, message: String) -> Error {
-    Error::new(status, format!("tokenizer.json: {message}"))
 }
 
 struct Growth {

@@ -91,6 +91,10 @@ impl Tokenizer {
     /// Reads the bytes of a tokenizer.json file, which are not trusted.
     pub fn load(json: &[u8]) -> Result<Self> {
         let outline = Outline::read(json)?;
+        of_file(|| Self::build(json, outline))
+    }
+
+    fn build(json: &[u8], outline: Outline) -> Result<Self> {
         let mut full: Impl<ModelWrapper> =
             serde_json::from_slice(json).map_err(|e| corrupt(e.to_string()))?;
         full.with_padding(None);
@@ -134,14 +138,16 @@ impl Tokenizer {
             return Err(Error::new(Status::Limit, message));
         }
         let add = flags & ADD_SPECIAL != 0;
-        let encoding = if flags & SPELL_ADDED != 0 {
-            self.spelled.encode_fast(text, add)
-        } else if flags & PARSE_SPECIAL != 0 {
-            self.full.encode_fast(text, add)
-        } else {
-            self.plain.encode_fast(text, add)
+        let encode = || {
+            if flags & SPELL_ADDED != 0 {
+                self.spelled.encode_fast(text, add)
+            } else if flags & PARSE_SPECIAL != 0 {
+                self.full.encode_fast(text, add)
+            } else {
+                self.plain.encode_fast(text, add)
+            }
         };
-        let encoding = encoding.map_err(|e| Error::new(Status::Corrupt, format!("encode: {e}")))?;
+        let encoding = of_file(|| encode().map_err(|e| corrupt(format!("encode: {e}"))))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -154,8 +160,8 @@ impl Tokenizer {
         if ids.is_empty() {
             return Ok(String::new());
         }
-        let text = self.full.decode(ids, skip_special);
-        text.map_err(|e| Error::new(Status::Corrupt, format!("decode: {e}")))
+        let decode = || self.full.decode(ids, skip_special);
+        of_file(|| decode().map_err(|e| corrupt(format!("decode: {e}"))))
     }
 
     /// The bytes that `id` contributes to a decoded text; `first` when nothing precedes it.
@@ -194,7 +200,13 @@ fn longest_space(text: &str) -> usize {
 }
 
 fn corrupt(message: String) -> Error {
-    Error::new(Status::Corrupt, format!("tokenizer.json: {message}"))
+    Error::new(Status::Corrupt, message)
+}
+
+/// The tokenizers crate panics on some files that contradict themselves, such as a table of
+/// characters that points outside itself: that is the file's fault.
+fn of_file<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    Error::catch(Status::Corrupt, "the tokenizers library fails on it", f)
 }
 
 fn unknown_id(id: u32) -> Error {

@@ -1,6 +1,6 @@
 //! Tokenizer files: round trips, and files that attack the process.
 
-use nibble_text::error::Status;
+use nibble_text::error::{Error, Status};
 use nibble_text::tokenizer::{Tokenizer, ADD_SPECIAL, PARSE_SPECIAL, SPELL_ADDED};
 use serde_json::{json, Value};
 
@@ -36,7 +36,7 @@ fn byte_level() -> Value {
             "merges": [["a", "b"]]}})
 }
 
-fn load(doc: &Value) -> Result<Tokenizer, nibble_text::error::Error> {
+fn load(doc: &Value) -> Result<Tokenizer, Error> {
     Tokenizer::load(doc.to_string().as_bytes())
 }
 
@@ -119,6 +119,21 @@ fn contradictions_are_refused() {
         let e = load(&with(pointer, value)).err().unwrap_or_else(|| panic!("{pointer}"));
         assert_ne!(e.status, Status::Ok);
     }
+}
+
+/// Files on which the tokenizers crate panics: while it loads, and once there is a text.
+#[test]
+fn panics_are_the_files_fault() {
+    let table = |bytes: &str| json!({"type": "Precompiled", "precompiled_charsmap": bytes});
+    let fails = |e: Error| {
+        assert_eq!(e.status, Status::Corrupt);
+        assert!(e.message.starts_with("the tokenizers library fails on it: "), "{}", e.message);
+    };
+    fails(load(&with("/normalizer", table("AQ=="))).err().unwrap());
+    // A trie of no entries, which is looked into at its first.
+    let t = load(&with("/normalizer", table("AAAAAA=="))).unwrap();
+    fails(t.encode("a", 0).unwrap_err());
+    assert_eq!(t.decode(&[97], false).unwrap(), "a");
 }
 
 #[test]

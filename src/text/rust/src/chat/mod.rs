@@ -52,7 +52,7 @@ pub fn render(request: &Request) -> Result<String> {
     std::thread::scope(|scope| {
         let worker = std::thread::Builder::new().stack_size(STACK);
         let worker = worker
-            .spawn_scoped(scope, || crate::ffi::quietly(|| render_here(request)))
+            .spawn_scoped(scope, || crate::error::quietly(|| render_here(request)))
             .map_err(|e| Error::new(Status::Limit, format!("chat template: no thread: {e}")))?;
         match worker.join() {
             Ok(result) => result,
