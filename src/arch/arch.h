@@ -81,6 +81,11 @@ class Model {
   bool keeps_values(std::size_t index) const;
   /// The stored bytes if they are already what a GGUF would hold (no rewrite needed), else empty.
   std::span<const std::byte> stored(std::size_t index) const;
+  /// Multiplies the rows (the elements of a vector) and the columns of a tensor, and its bias if it
+  /// has one, on loading; empty: by 1. Its values are then no longer the stored ones. Rescaling
+  /// again multiplies the scales.
+  void rescale(const std::string& name, std::span<const float> rows,
+               std::span<const float> columns);
   /// Gives pages of these rows back to the system.
   void release_rows(std::size_t index, std::uint64_t begin, std::uint64_t end) const;
 
@@ -91,6 +96,13 @@ class Model {
     std::uint64_t head_rows = 0;  // interleave_heads: rows a head
     bool computed = false;        // rope_freqs.weight from the config
   };
+  struct Scales {
+    std::vector<float> rows, columns;  // empty: 1
+  };
+  void load_stored_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
+                        float* out) const;
+  void apply(const Scales& scales, std::uint64_t begin, std::uint64_t end, std::uint64_t columns,
+             float* out) const;
   Status from_gguf();
   Status from_hf();
   Status bind(const Weight& weight, std::string_view stored_name, const TensorRule* rule);
@@ -102,6 +114,7 @@ class Model {
   std::vector<TensorInfo> tensors_;
   std::vector<Origin> origins_;
   std::unordered_map<std::string, std::size_t> index_;
+  std::unordered_map<std::size_t, Scales> scales_;  // by tensor
 };
 
 /// Metadata that a GGUF of this model starts from. For a Hugging Face source: general.* and the

@@ -150,7 +150,42 @@ std::uint64_t Model::stored_row(const Origin& origin, std::uint64_t row) const {
   return row - inside + inside / 2 + inside % 2 * (origin.head_rows / 2);
 }
 
+void Model::rescale(const std::string& name, std::span<const float> rows,
+                    std::span<const float> columns) {
+  const auto multiply = [](std::vector<float>& present, std::span<const float> by) {
+    if (present.empty()) present.assign(by.size(), 1);
+    for (std::size_t i = 0; i < by.size(); ++i) present[i] *= by[i];
+  };
+  const std::size_t index = *find(name);
+  multiply(scales_[index].rows, rows);
+  multiply(scales_[index].columns, columns);
+  if (!name.ends_with(".weight") || rows.empty()) return;
+  const auto bias = find(name.substr(0, name.size() - 6) + "bias");
+  if (bias) multiply(scales_[*bias].rows, rows);
+}
+
+void Model::apply(const Scales& scales, std::uint64_t begin, std::uint64_t end,
+                  std::uint64_t columns, float* out) const {
+  for (std::uint64_t r = begin; r < end; ++r, out += columns) {
+    const float row = scales.rows.empty() ? 1 : scales.rows[r];
+    for (std::uint64_t j = 0; j < columns; ++j)
+      out[j] *= scales.columns.empty() ? row : row * scales.columns[j];
+  }
+}
+
 void Model::load_rows(std::size_t index, std::uint64_t begin, std::uint64_t end, float* out) const {
+  const auto scaled = scales_.find(index);
+  load_stored_rows(index, begin, end, out);
+  if (scaled == scales_.end()) return;
+  const bool vector = tensors_[index].shape.size() == 1;
+  if (vector)
+    apply(scaled->second, 0, tensors_[index].elements(), 1, out);
+  else
+    apply(scaled->second, begin, end, tensors_[index].columns(), out);
+}
+
+void Model::load_stored_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
+                             float* out) const {
   const TensorInfo& info = tensors_[index];
   const Origin& origin = origins_[index];
   if (origin.computed) {
@@ -188,12 +223,13 @@ void Model::load_bytes(std::size_t index, std::uint64_t begin, std::uint64_t end
 }
 
 bool Model::keeps_values(std::size_t index) const {
-  return !origins_[index].computed && origins_[index].rewrite != Rewrite::add_one;
+  return !origins_[index].computed && origins_[index].rewrite != Rewrite::add_one &&
+         !scales_.contains(index);
 }
 
 std::span<const std::byte> Model::stored(std::size_t index) const {
   const Origin& origin = origins_[index];
-  if (origin.computed || origin.rewrite != Rewrite::none) return {};
+  if (origin.computed || origin.rewrite != Rewrite::none || scales_.contains(index)) return {};
   return source_->data(origin.source_index);
 }
 

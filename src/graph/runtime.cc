@@ -9,16 +9,21 @@ namespace {
 
 Result<Matrix> load_matrix(const Model& model, std::size_t index, ThreadPool& pool) {
   const TensorInfo& info = model.tensors()[index];
-  std::vector<std::byte> reordered;
+  const Format* format = info.format;
+  std::vector<std::byte> made;
   std::span<const std::byte> bytes = model.stored(index);
-  if (bytes.empty()) {
-    NIBBLE_CHECK(model.keeps_values(index));
-    reordered.resize(info.bytes);
-    model.load_bytes(index, 0, info.rows(), reordered.data());
-    bytes = reordered;
+  if (bytes.empty() && model.keeps_values(index)) {
+    made.resize(info.bytes);
+    model.load_bytes(index, 0, info.rows(), made.data());
+    bytes = made;
+  } else if (bytes.empty()) {  // rewritten
+    format = find_format("f32");
+    made.resize(info.elements() * sizeof(float));
+    model.load_rows(index, 0, info.rows(), reinterpret_cast<float*>(made.data()));
+    bytes = made;
   }
-  auto matrix = Matrix::pack(*info.format, std::int64_t(info.rows()), std::int64_t(info.columns()),
-                             bytes, pool);
+  auto matrix =
+      Matrix::pack(*format, std::int64_t(info.rows()), std::int64_t(info.columns()), bytes, pool);
   model.release_rows(index, 0, info.rows());
   return matrix;
 }

@@ -108,6 +108,34 @@ class ModelCheckpoint final : public Checkpoint {
   PlanInput plan_input_;
 };
 
+class RewrittenCheckpoint final : public Checkpoint {
+ public:
+  RewrittenCheckpoint(std::unique_ptr<Checkpoint> stored, const Model& model)
+      : stored_(std::move(stored)), model_(model) {}
+
+  const Source& source() const override { return stored_->source(); }
+  const PlanInput& plan_input() const override { return stored_->plan_input(); }
+  Result<Metadata> metadata() const override { return stored_->metadata(); }
+  void load_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
+                 float* out) const override {
+    model_.load_rows(*model_.find(tensors()[index].name), begin, end, out);
+  }
+  void load_bytes(std::size_t index, std::uint64_t begin, std::uint64_t end,
+                  std::byte* out) const override {
+    stored_->load_bytes(index, begin, end, out);
+  }
+  bool keeps_values(std::size_t index) const override {
+    return stored_->keeps_values(index) && model_.keeps_values(*model_.find(tensors()[index].name));
+  }
+  void release(std::size_t index, std::uint64_t begin, std::uint64_t end) const override {
+    stored_->release(index, begin, end);
+  }
+
+ private:
+  std::unique_ptr<Checkpoint> stored_;
+  const Model& model_;
+};
+
 bool known_arch(const Metadata& metadata) {
   const auto id = metadata.text("general.architecture");
   const auto all = arch_registry();
@@ -127,6 +155,10 @@ Result<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::string& path) {
   }
   if (known_arch(source->metadata())) NIBBLE_DO(Model::open(path));  // shapes fit the architecture
   return std::make_unique<GgufCheckpoint>(std::move(source));
+}
+
+std::unique_ptr<Checkpoint> rewritten(std::unique_ptr<Checkpoint> checkpoint, const Model& model) {
+  return std::make_unique<RewrittenCheckpoint>(std::move(checkpoint), model);
 }
 
 }  // namespace nibble

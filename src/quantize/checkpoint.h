@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "arch/arch.h"
 #include "base/result.h"
 #include "container/metadata.h"
 #include "container/source.h"
@@ -35,5 +36,8 @@ class Checkpoint {
   virtual bool keeps_values(std::size_t index) const = 0;
   virtual void release(std::size_t index, std::uint64_t begin, std::uint64_t end) const = 0;
 };
+
+/// `checkpoint` with the values that `model`, the same one rewritten, has. Both must live as long.
+std::unique_ptr<Checkpoint> rewritten(std::unique_ptr<Checkpoint> checkpoint, const Model& model);
 
 }  // namespace nibble

@@ -5,7 +5,7 @@
 
 #include "arch/arch.h"
 #include "container/imatrix.h"
-#include "quantize/sample.h"
+#include "round/sample.h"
 #include "text/tokenizer.h"
 
 namespace nibble {
@@ -107,7 +107,7 @@ Result<FeedbackChoice> FeedbackSource::choose(const std::string& weight, RoundTa
     }
   task.stats = {.mean_square = tap.mean_square, .count = moments->train.count};
 
-  Sample sample(task);
+  MatrixSample sample(task);
   const int block = task.format->block();
   NIBBLE_TRY([[maybe_unused]] const auto plain, rounder.round(sample.task, pool));
   choice.error = choice.error_alone = sample.error(moments->held_out);

@@ -22,7 +22,8 @@ bool wants_importance(const QuantizeOptions& options, bool rounding_needs_it) {
   return rounding_needs_it || !options.calibration.empty();
 }
 
-Result<Importance> find_importance(const QuantizeOptions& options, Progress& progress) {
+Result<Importance> find_importance(const QuantizeOptions& options, const Model* rewritten,
+                                   Progress& progress) {
   const std::string& path = options.calibration;
   if (!path.empty() && is_imatrix(path)) {
     NIBBLE_TRY(Imatrix imatrix, read_imatrix(path));
@@ -40,7 +41,8 @@ Result<Importance> find_importance(const QuantizeOptions& options, Progress& pro
   calibrate.text = path;
   calibrate.chunks = options.calibration_chunks;
   calibrate.threads = options.threads;
-  NIBBLE_TRY(Calibration found, run_calibration(*model, calibrate, progress));
+  NIBBLE_TRY(Calibration found,
+             run_calibration(rewritten ? *rewritten : *model, calibrate, progress));
   return Importance{std::move(found.imatrix),
                     std::filesystem::path(found.dataset).filename().string(),
                     std::move(found.dataset_sha256)};

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "arch/arch.h"
 #include "container/imatrix.h"
 #include "nibble/progress.h"
 #include "nibble/quantize.h"
@@ -22,6 +23,9 @@ bool wants_importance(const QuantizeOptions& options, bool rounding_needs_it);
 
 /// Reads the importance matrix, or runs the source model over the text (or over text of its own
 /// where none is given).
-Result<Importance> find_importance(const QuantizeOptions& options, Progress& progress);
+/// `rewritten`: the source model as transforms have left it, to be run in its place; null: as it
+/// is.
+Result<Importance> find_importance(const QuantizeOptions& options, const Model* rewritten,
+                                   Progress& progress);
 
 }  // namespace nibble

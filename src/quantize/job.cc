@@ -14,6 +14,7 @@
 #include "nibble/version.h"
 #include "quantize/budget.h"
 #include "quantize/feedback.h"
+#include "quantize/rewrite.h"
 #include "quantize/usual.h"
 #include "quantize/windows.h"
 
@@ -26,15 +27,25 @@ constexpr std::size_t kHexDigits = 64;
 constexpr std::uint64_t kProgramBytes = 300u << 20;
 
 Result<const Rounder*> rounder_of(const Recipe& recipe) {
-  if (!recipe.transforms.empty())
-    return fail(ErrorCode::unsupported, "recipe '{}': no transform named '{}' in this version",
-                to_string(recipe), recipe.transforms.front());
   const Rounder* rounder = find_rounder(recipe.rounding);
   if (rounder) return rounder;
   std::string known;
   for (const Rounder* each : round_registry()) known += fmt::format(" {}", each->id());
   return fail(ErrorCode::invalid, "recipe '{}': no rounding named '{}'; there are:{}",
               to_string(recipe), recipe.rounding, known);
+}
+
+Result<std::vector<const Transform*>> transforms_of(const Recipe& recipe) {
+  std::vector<const Transform*> out;
+  for (const std::string& id : recipe.transforms) {
+    out.push_back(find_transform(id));
+    if (out.back()) continue;
+    std::string known;
+    for (const Transform* each : transform_registry()) known += fmt::format(" {}", each->id());
+    return fail(ErrorCode::invalid, "recipe '{}': no transform named '{}'; there are:{}",
+                to_string(recipe), id, known);
+  }
+  return out;
 }
 
 /// Does a target leave anything to round? Not if it is 16 bits or what the matrices are.
@@ -157,13 +168,16 @@ Status check_weights(const Checkpoint& checkpoint) {
   return {};
 }
 
-Status calibrate(Job& job, const QuantizeOptions& options, Progress& progress) {
+Status look_for_importance(Job& job, const QuantizeOptions& options, Progress& progress) {
   const bool matrix = !options.calibration.empty() && is_imatrix(options.calibration);
-  if (!job.rounder->needs_moments()) {
-    if (!matrix) NIBBLE_DO(check_whole_model(job, options, "calibrating"));
-    NIBBLE_TRY(job.importance, find_importance(options, progress));
-    return {};
-  }
+  if (!matrix) NIBBLE_DO(check_whole_model(job, options, "calibrating"));
+  NIBBLE_TRY(job.importance, find_importance(options, job.model.get(), progress));
+  return {};
+}
+
+Status calibrate(Job& job, const QuantizeOptions& options, Progress& progress) {
+  if (!job.rounder->needs_moments() && job.transforms.empty())
+    return look_for_importance(job, options, progress);
   if (options.calibration.empty()) NIBBLE_DO(check_whole_model(job, options, "writing text"));
   NIBBLE_DO(open_model(job, options));
   const std::uint64_t most = options.calibration.empty() ? kOwnWindows : kFeedbackWindows;
@@ -197,7 +211,7 @@ Status fit(Job& job, const QuantizeOptions& options, std::vector<Override>& over
     return {};
   }
   std::unique_ptr<FeedbackSource> feedback;
-  if (job.windows) {
+  if (job.rounder->needs_moments()) {
     Corpus part = *job.windows;
     part.windows.resize(std::min(part.windows.size(), kSensitivityWindows));
     NIBBLE_TRY(feedback, FeedbackSource::open(*job.model, part, options.threads, job.spill_folder));
@@ -241,6 +255,24 @@ std::string identity(const Job& job, const QuantizeOptions& options) {
   return hash.hex();
 }
 
+/// Rewrites the model by the recipe's transforms.
+Status transform(Job& job, const QuantizeOptions& options, Progress& progress) {
+  RewriteOptions rewriting{
+      .source = options.source,
+      .folder = job.spill_folder,
+      .threads = options.threads,
+      .formats = {},
+      .rounder = find_rounder(job.rounder->needs_stats() ? "importance" : "nearest")};
+  for (const PlannedTensor& planned : job.plan.tensors)
+    if (planned.quantizable) rewriting.formats[planned.tensor.name] = planned.tensor.format;
+  Corpus part = *job.windows;
+  part.windows.resize(std::min(part.windows.size(), kSensitivityWindows));
+  NIBBLE_DO(rewrite(*job.model, job.transforms, part, rewriting, progress));
+  job.checkpoint = rewritten(std::move(job.checkpoint), *job.model);
+  if (job.rounder->needs_moments() || !job.rounder->needs_stats()) return {};
+  return look_for_importance(job, options, progress);
+}
+
 Status plan(Job& job, const QuantizeOptions& options, const Target& target,
             std::span<const Override> overrides) {
   const bool importance = wants_importance(options, job.rounder->needs_stats());
@@ -270,6 +302,7 @@ Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progres
   NIBBLE_DO(check_budget(options));
   NIBBLE_TRY(job.recipe, recipe_of(options, plan_only, progress));
   NIBBLE_TRY(job.rounder, rounder_of(job.recipe));
+  NIBBLE_TRY(job.transforms, transforms_of(job.recipe));
   const bool budgeted = options.target.empty() && job.recipe.target == budget_name(options.budget);
   NIBBLE_TRY(const Target target, parse_target(budgeted ? "keep" : job.recipe.target));
   std::vector<Override> overrides;
@@ -278,7 +311,14 @@ Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progres
     overrides.push_back(std::move(each));
   }
   NIBBLE_TRY(job.checkpoint, Checkpoint::open(options.source));
-  if (wants_importance(options, job.rounder->needs_stats()) && (budgeted || !plan_only)) {
+  const bool wanted =
+      wants_importance(options, job.rounder->needs_stats()) || !job.transforms.empty();
+  if (budgeted && !job.transforms.empty())
+    return fail(ErrorCode::unsupported,
+                "recipe '{}': a budget chooses formats for the model as it "
+                "is; leave the transforms away, or choose a level with --to",
+                to_string(job.recipe));
+  if (wanted && (budgeted || !plan_only)) {
     const Status done = calibrate(job, options, progress);
     if (!done && done.error().code() == ErrorCode::corrupt)
       NIBBLE_DO(check_weights(*job.checkpoint));
@@ -288,6 +328,10 @@ Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progres
     NIBBLE_TRY(job.journal, Journal::open(options.output + ".journal", identity(job, options)));
   }
   NIBBLE_DO(plan(job, options, target, overrides));
+  if (!job.transforms.empty() && !plan_only) {
+    NIBBLE_DO(transform(job, options, progress));
+    NIBBLE_DO(plan(job, options, target, overrides));
+  }
   if (!budgeted) return {};
   NIBBLE_DO(fit(job, options, overrides, progress));
   return plan(job, options, target, overrides);

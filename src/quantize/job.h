@@ -15,6 +15,7 @@
 #include "quantize/journal.h"
 #include "quantize/judge.h"
 #include "round/rounder.h"
+#include "transform/transform.h"
 
 namespace nibble {
 
@@ -24,6 +25,7 @@ struct Job {
   std::unique_ptr<Checkpoint> checkpoint;
   Recipe recipe;
   const Rounder* rounder = nullptr;
+  std::vector<const Transform*> transforms = {};
   std::optional<Importance> importance;
   std::unique_ptr<Model> model;   // where it is to be run
   std::optional<Corpus> windows;  // where the rounding makes use of second moments

@@ -223,7 +223,7 @@ Status make_tensors(Job& job, int threads, ThreadPool& pool, Writer& writer, Qua
                     Progress& progress) {
   check_journal(job, writer);
   std::unique_ptr<FeedbackSource> feedback;
-  if (job.windows) {
+  if (job.rounder->needs_moments() && job.windows) {
     NIBBLE_TRY(feedback, FeedbackSource::open(*job.model, *job.windows, threads, job.spill_folder));
   }
   std::uint64_t largest = 0, done = 0;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "quantize/sample.h"
+#include "round/sample.h"
 
 namespace nibble {
 namespace {
@@ -50,7 +50,7 @@ Result<Sensitivity::FormatError> Sensitivity::error(const TensorInfo& tensor, Ro
                feedback_->choose(tensor.name, task, rounder_, kShrinkages, pool_));
     if (choice.error_alone > 0) return FormatError{choice.error_alone, choice.error};
   }
-  Sample sample(task);
+  MatrixSample sample(task);
   NIBBLE_TRY(const RoundReport report, round(sample.task));
   return FormatError{report.weighted_error, report.weighted_error};
 }

@@ -325,8 +325,8 @@ TEST(Quantize, OptionsThatMakeNoSense) {
   EXPECT_THAT(error_of(wanted), HasSubstr("--calib"));
   wanted.recipe = "magic";
   EXPECT_THAT(error_of(wanted), AllOf(HasSubstr("magic"), HasSubstr("nearest")));
-  wanted.recipe = "awq+nearest";
-  EXPECT_THAT(error_of(wanted), HasSubstr("awq"));
+  wanted.recipe = "twist+nearest";
+  EXPECT_THAT(error_of(wanted), HasSubstr("twist"));
   wanted.recipe = "nearest:Q8_0";
   EXPECT_THAT(error_of(wanted), AllOf(HasSubstr("Q8_0"), HasSubstr("Q4_0")));
   wanted = options(dir, "Q4_0");

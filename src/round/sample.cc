@@ -1,4 +1,4 @@
-#include "quantize/sample.h"
+#include "round/sample.h"
 
 #include <algorithm>
 
@@ -11,7 +11,7 @@ constexpr std::int64_t kStrips = 4;
 
 }  // namespace
 
-Sample::Sample(const RoundTask& whole) : task(whole) {
+MatrixSample::MatrixSample(const RoundTask& whole) : task(whole) {
   const std::int64_t strips = (whole.rows + kStripRows - 1) / kStripRows;
   const std::int64_t wanted = std::min(strips, kStrips);
   weights_.resize(std::size_t(wanted * kStripRows * whole.columns));
@@ -30,7 +30,7 @@ Sample::Sample(const RoundTask& whole) : task(whole) {
   };
 }
 
-double Sample::error(const SecondMoment& moment) const {
+double MatrixSample::error(const SecondMoment& moment) const {
   std::vector<float> errors(weights_.size());
   task.format->decode(task.out.data(), weights_.size() / std::size_t(task.format->block()),
                       errors.data());

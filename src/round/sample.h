@@ -8,11 +8,11 @@
 namespace nibble {
 
 /// Some strips of a matrix, evenly spread, as a task of their own.
-class Sample {
+class MatrixSample {
  public:
-  explicit Sample(const RoundTask& whole);
-  Sample(const Sample&) = delete;
-  Sample& operator=(const Sample&) = delete;
+  explicit MatrixSample(const RoundTask& whole);
+  MatrixSample(const MatrixSample&) = delete;
+  MatrixSample& operator=(const MatrixSample&) = delete;
 
   /// The error on `moment` of what was written last.
   double error(const SecondMoment& moment) const;

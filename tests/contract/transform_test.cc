@@ -1,0 +1,125 @@
+// What every transform owes, on tiny checkpoints of every architecture: the network computes what
+// it did, and rounding to few bits still works on what it became.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "quantize/rewrite.h"
+
+namespace nibble {
+namespace {
+
+constexpr const char* kModels[] = {"llama3",  "llama_bias", "llama_linear", "llama_yarn",
+                                   "mistral", "qwen2",      "qwen3",        "gemma3"};
+
+std::string folder(const std::string& name) {
+  return std::string(NIBBLE_TEST_DATA) + "/golden/tiny/" + name;
+}
+
+Corpus some_tokens(const Model& model) {
+  Corpus corpus{.windows = {}, .name = "tokens", .sha256 = ""};
+  for (std::uint32_t w = 0; w < 16; ++w) {
+    auto& window = corpus.windows.emplace_back();
+    for (std::uint32_t t = 0; t < 48; ++t)
+      window.push_back((7 * t * t + 3 * t + 11 * w * t + w) % model.config().vocab);
+  }
+  return corpus;
+}
+
+RewriteOptions options_for(const Model& model, const std::string& name) {
+  RewriteOptions options{.source = folder(name),
+                         .folder = "",
+                         .threads = 1,
+                         .formats = {},
+                         .rounder = find_rounder("importance")};
+  for (const TensorInfo& tensor : model.tensors())
+    if (tensor.shape.size() == 2 && tensor.columns() % 32 == 0)
+      options.formats[tensor.name] = find_format("q4_0");
+  return options;
+}
+
+std::vector<float> logits_of(const Model& model, const std::vector<Token>& window) {
+  auto runtime = Runtime::load(model, {.threads = 1, .precision = Precision::exact});
+  EXPECT_TRUE(runtime) << runtime.error().message();
+  Session session(**runtime, std::uint32_t(window.size()));
+  const auto logits = session.forward(window, Session::Logits::all);
+  EXPECT_TRUE(logits) << logits.error().message();
+  return {logits->begin(), logits->end()};
+}
+
+class TransformContract : public testing::TestWithParam<std::tuple<const Transform*, const char*>> {
+};
+
+TEST_P(TransformContract, TheFunctionStays) {
+  const auto [transform, name] = GetParam();
+  Model model = *Model::open(folder(name));
+  const Corpus corpus = some_tokens(model);
+  const std::vector<float> before = logits_of(model, corpus.windows[0]);
+  const auto done = rewrite(model, {transform}, corpus, options_for(model, name), no_progress());
+  ASSERT_TRUE(done) << done.error().message();
+  const std::vector<float> after = logits_of(model, corpus.windows[0]);
+  float largest = 0;
+  for (const float x : before) largest = std::max(largest, std::abs(x));
+  // As in logits_test: 264 units of float32 explain the largest difference between two orders of
+  // the same sums; rewritten weights are rounded once more, and so are the norms before them.
+  for (std::size_t i = 0; i < before.size(); ++i)
+    ASSERT_NEAR(before[i], after[i], 3 * 264 * 0x1p-24f * largest) << i;
+}
+
+TEST_P(TransformContract, TheSameForAnyThreads) {
+  const auto [transform, name] = GetParam();
+  std::vector<std::vector<float>> weights;
+  for (const int threads : {1, 3}) {
+    Model model = *Model::open(folder(name));
+    RewriteOptions options = options_for(model, name);
+    options.threads = threads;
+    const auto done = rewrite(model, {transform}, some_tokens(model), options, no_progress());
+    ASSERT_TRUE(done) << done.error().message();
+    auto& all = weights.emplace_back();
+    for (std::size_t i = 0; i < model.tensors().size(); ++i) {
+      std::vector<float> rows(model.tensors()[i].elements());
+      model.load_rows(i, 0, model.tensors()[i].rows(), rows.data());
+      all.insert(all.end(), rows.begin(), rows.end());
+    }
+  }
+  EXPECT_EQ(weights[0], weights[1]);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, TransformContract,
+                         testing::Combine(testing::ValuesIn(transform_registry().begin(),
+                                                            transform_registry().end()),
+                                          testing::ValuesIn(kModels)),
+                         [](const auto& param) {
+                           return std::string(std::get<0>(param.param)->id()) + "_" +
+                                  std::get<1>(param.param);
+                         });
+
+/// Scales that are gone once float32 has divided by them.
+class Broken final : public Transform {
+  std::string_view id() const override { return "broken"; }
+  Result<std::vector<float>> scales(const FoldTask& task, ThreadPool&) const override {
+    return std::vector<float>(std::size_t(task.moment->columns), 1e-42f);
+  }
+};
+
+TEST(Rewrite, ACheckThatFails) {
+  const Broken broken;
+  Model model = *Model::open(folder("llama3"));
+  const auto done =
+      rewrite(model, {&broken}, some_tokens(model), options_for(model, "llama3"), no_progress());
+  ASSERT_FALSE(done);
+  EXPECT_THAT(done.error().message(), testing::HasSubstr("llama3"));
+}
+
+TEST(Rewrite, AwqEnlargesColumnsThatReadMuch) {
+  Model model = *Model::open(folder("qwen2"));
+  ASSERT_TRUE(rewrite(model, {find_transform("awq")}, some_tokens(model),
+                      options_for(model, "qwen2"), no_progress()));
+  int changed = 0;
+  for (std::size_t i = 0; i < model.tensors().size(); ++i) changed += !model.keeps_values(i);
+  EXPECT_GT(changed, 0);
+}
+
+}  // namespace
+}  // namespace nibble
