@@ -115,7 +115,8 @@ void ConsoleProgress::begin(std::string_view phase, std::uint64_t total, std::st
 void ConsoleProgress::update(std::uint64_t done) {
   done_ = done;
   const auto now = Clock::now();
-  if (!terminal_ || now - shown_ < std::chrono::milliseconds(100)) return;
+  // On a terminal the line is redrawn; a log gets a new one now and then.
+  if (now - shown_ < std::chrono::milliseconds(terminal_ ? 100 : 30'000)) return;
   shown_ = now;
   const double elapsed = std::chrono::duration<double>(now - start_).count();
   std::string line = fmt::format("{}: {}", phase_, amount(done));
@@ -124,9 +125,9 @@ void ConsoleProgress::update(std::uint64_t done) {
     line = fmt::format("{}: {:3.0f}% of {}, {} left", phase_, 100.0 * double(done) / double(total_),
                        amount(total_), human_seconds(left));
   }
-  fmt::print(stderr, "\r\x1b[K{}", one_line(line));
+  fmt::print(stderr, "{}{}{}", terminal_ ? "\r\x1b[K" : "", one_line(line), terminal_ ? "" : "\n");
   std::fflush(stderr);
-  drawn_ = true;
+  drawn_ = terminal_;
 }
 
 void ConsoleProgress::end() {

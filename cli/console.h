@@ -37,7 +37,8 @@ std::string human_seconds(double seconds);
 void watch_interrupts();
 bool interrupted();
 
-/// Progress on stderr: on a terminal one line that is redrawn, otherwise a line a phase.
+/// Progress on stderr: on a terminal one line that is redrawn, otherwise a line a phase
+/// and every half minute.
 class ConsoleProgress final : public Progress {
  public:
   ConsoleProgress();

@@ -223,7 +223,7 @@ Status fit(Job& job, const QuantizeOptions& options, std::vector<Override>& over
   Sensitivity sensitivity(
       *job.checkpoint, *job.rounder,
       [&](const TensorInfo& tensor) { return importance_of(job, tensor); }, feedback.get(),
-      *job.judge, pool);
+      *job.judge, job.journal ? &*job.journal : nullptr, pool);
   const std::size_t own = overrides.size();
   NIBBLE_TRY(job.budget, fit_budget(options, job.plan, fixed, sensitivity, overrides, progress));
   job.judge->unload();

@@ -27,6 +27,8 @@ void Journal::read(const std::string& job) {
     const auto line = parse_json(std::string_view(*text).substr(begin, end - begin));
     if (!line || !line->is_object()) return;
     if (first && (!line->contains("job") || (*line)["job"] != job)) return;
+    if (const auto name = json_string(*line, "matrix"); name && line->contains("measured"))
+      measured_[*name] = (*line)["measured"];
     if (const auto budget = line->find("budget"); budget != line->end()) budget_ = *budget;
     if (const auto tensor = json_uint(*line, "tensor"); tensor && line->contains("record"))
       tensors_[std::size_t(*tensor)] = (*line)["record"];
@@ -54,12 +56,22 @@ const Json* Journal::find(std::size_t tensor) const {
   return found == tensors_.end() ? nullptr : &found->second;
 }
 
+const Json* Journal::measured(const std::string& name) const {
+  const auto found = measured_.find(name);
+  return found == measured_.end() ? nullptr : &found->second;
+}
+
 Status Journal::append(const Json& line) {
   const std::string text = line.dump() + "\n";
   if (std::fwrite(text.data(), 1, text.size(), file_.get()) == text.size() &&
       std::fflush(file_.get()) == 0)
     return {};
   return cannot_write(path_);
+}
+
+Status Journal::add_measured(const std::string& name, Json measured) {
+  filled_ = true;
+  return append({{"matrix", name}, {"measured", std::move(measured)}});
 }
 
 Status Journal::set_budget(Json budget) {

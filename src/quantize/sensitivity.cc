@@ -66,25 +66,60 @@ Status Sensitivity::put(const Measured& measured, const Format& format) {
   return judge_.put(tensor.name, format, bytes);
 }
 
-Result<Sensitivity::Measured> Sensitivity::measure(const Matrix& matrix, double bits,
-                                                   Progress& progress) {
+Json Sensitivity::to_json(const Measured& measured) {
+  Json out = {{"slope", measured.slope}, {"mean_square", measured.mean_square}};
+  for (const FormatError& each : measured.errors)
+    out["errors"].push_back({{"alone", each.alone}, {"error", each.error}});
+  return out;
+}
+
+Result<Sensitivity::Measured> Sensitivity::from_json(const Json& json, const Matrix& matrix) {
+  Measured out{.matrix = matrix, .mean_square = {}, .errors = {}};
+  NIBBLE_TRY(out.slope, json_number(json, "slope"));
+  for (const Json& value : json.at("mean_square")) out.mean_square.push_back(value.get<float>());
+  for (const Json& each : json.at("errors")) {
+    FormatError& error = out.errors.emplace_back();
+    NIBBLE_TRY(error.alone, json_number(each, "alone"));
+    NIBBLE_TRY(error.error, json_number(each, "error"));
+  }
+  NIBBLE_CHECK(out.errors.size() == matrix.formats.size());
+  return out;
+}
+
+bool Sensitivity::is_known(const Matrix& matrix) const {
+  return journal_ && journal_->measured(checkpoint_.tensors()[matrix.index].name);
+}
+
+Status Sensitivity::enter(const std::vector<Matrix>& matrices, const Matrix& matrix,
+                          const Progress& progress) {
+  const auto block_of = [&](const Matrix& each) {
+    return feedback_->block_of(checkpoint_.tensors()[each.index].name);
+  };
+  if (!feedback_ || block_of(matrix) < 0) return {};
+  const auto known = [&](int block) {
+    return std::all_of(matrices.begin(), matrices.end(), [&](const Matrix& each) {
+      return block_of(each) != block || is_known(each);
+    });
+  };
+  return feedback_->enter(block_of(matrix), known, progress);
+}
+
+Result<Sensitivity::Measured> Sensitivity::measure(const Matrix& matrix, double bits) {
   const TensorInfo& tensor = checkpoint_.tensors()[matrix.index];
   Measured out{.matrix = matrix, .mean_square = {}, .errors = {}};
-  const int block = feedback_ ? feedback_->block_of(tensor.name) : -1;
-  if (block >= 0)
-    NIBBLE_DO(feedback_->enter(
-        block, [](int) { return false; }, progress));
   for (const Format* format : matrix.formats) {
     NIBBLE_TRY(const FormatError found, error(tensor, task(tensor, matrix.index, *format)));
     out.errors.push_back(found);
   }
-  const auto known = block >= 0 ? feedback_->mean_square(tensor.name) : importance_(tensor);
+  const bool fed = feedback_ && feedback_->block_of(tensor.name) >= 0;
+  const auto known = fed ? feedback_->mean_square(tensor.name) : importance_(tensor);
   out.mean_square.assign(known.begin(), known.end());
   const std::size_t probe = nearest_format(matrix.formats, bits);
   NIBBLE_DO(put(out, *matrix.formats[probe]));
   NIBBLE_TRY(const double divergence, judge_.divergence(judge_.block_of(tensor.name)));
   NIBBLE_DO(judge_.restore(tensor.name));
   if (out.errors[probe].alone > 0) out.slope = divergence / out.errors[probe].alone;
+  if (journal_) NIBBLE_DO(journal_->add_measured(tensor.name, to_json(out)));
   return out;
 }
 
@@ -93,9 +128,14 @@ Result<std::vector<Candidates>> Sensitivity::measure(const std::vector<Matrix>& 
   std::vector<Candidates> out;
   progress.begin("measuring sensitivities", matrices.size(), "matrices");
   for (const Matrix& matrix : matrices) {
-    if (progress.cancelled()) return fail(ErrorCode::cancelled, "stopped; nothing was written");
+    if (progress.cancelled())
+      return fail(ErrorCode::cancelled, "stopped; the same command goes on from here");
     const TensorInfo& tensor = checkpoint_.tensors()[matrix.index];
-    NIBBLE_TRY_IN("tensor " + tensor.name, Measured found, measure(matrix, bits, progress));
+    const bool known = is_known(matrix);
+    if (!known) NIBBLE_DO(enter(matrices, matrix, progress));
+    NIBBLE_TRY_IN(
+        "tensor " + tensor.name, Measured found,
+        known ? from_json(*journal_->measured(tensor.name), matrix) : measure(matrix, bits));
     Candidates& candidates = out.emplace_back();
     candidates.name = tensor.name;
     for (std::size_t i = 0; i < matrix.formats.size(); ++i)

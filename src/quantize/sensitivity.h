@@ -8,6 +8,7 @@
 #include "plan/budget.h"
 #include "quantize/checkpoint.h"
 #include "quantize/feedback.h"
+#include "quantize/journal.h"
 #include "quantize/judge.h"
 #include "round/rounder.h"
 
@@ -25,12 +26,13 @@ class Sensitivity {
   };
   Sensitivity(const Checkpoint& checkpoint, const Rounder& rounder,
               std::function<std::span<const float>(const TensorInfo&)> importance,
-              FeedbackSource* feedback, Judge& judge, ThreadPool& pool)
+              FeedbackSource* feedback, Judge& judge, Journal* journal, ThreadPool& pool)
       : checkpoint_(checkpoint),
         rounder_(rounder),
         importance_(std::move(importance)),
         feedback_(feedback),
         judge_(judge),
+        journal_(journal),
         pool_(pool) {}
 
   /// Matrices in the order of their blocks. One Candidates each.
@@ -52,7 +54,12 @@ class Sensitivity {
     std::vector<FormatError> errors;
     double slope = 0;  // divergence by error
   };
-  Result<Measured> measure(const Matrix& matrix, double bits, Progress& progress);
+  static Json to_json(const Measured& measured);
+  static Result<Measured> from_json(const Json& json, const Matrix& matrix);
+  bool is_known(const Matrix& matrix) const;
+  /// Goes to the block of a matrix; of blocks where everything is known no moments are taken.
+  Status enter(const std::vector<Matrix>& matrices, const Matrix& matrix, const Progress& progress);
+  Result<Measured> measure(const Matrix& matrix, double bits);
   RoundTask task(const TensorInfo& tensor, std::size_t index, const Format& format) const;
   Result<FormatError> error(const TensorInfo& tensor, RoundTask task);
   Result<RoundReport> round(RoundTask task) const;
@@ -64,6 +71,7 @@ class Sensitivity {
       importance_;            // by column; empty: unknown
   FeedbackSource* feedback_;  // null: there is none
   Judge& judge_;
+  Journal* journal_;  // of what is measured; null: none
   ThreadPool& pool_;
   std::vector<Measured> measured_;
 };
