@@ -240,6 +240,7 @@ std::string identity(const Job& job, const QuantizeOptions& options) {
               {"overrides", options.overrides},
               {"formats", options.formats},
               {"split", options.split_bytes},
+              {"chunks", options.calibration_chunks},
               {"files", Json::array()}};
   for (const std::string& path : job.checkpoint->source().files()) {
     struct stat file = {};

@@ -14,6 +14,11 @@ std::uint64_t bytes_in(const TensorInfo& tensor, const Format& format) {
   return tensor.rows() * format.row_bytes(tensor.columns());
 }
 
+/// The same as a place in a file, where tensors begin at multiples of 32 bytes.
+std::uint64_t bytes_in_file(const TensorInfo& tensor, const Format& format) {
+  return (bytes_in(tensor, format) + 31) / 32 * 32;
+}
+
 /// The format whose size is nearest to `bits` a weight.
 std::size_t nearest_format(const std::vector<const Format*>& formats, double bits) {
   const auto distance = [&](const Format* f) { return std::abs(f->bits_per_weight() - bits); };
@@ -139,7 +144,7 @@ Result<std::vector<Candidates>> Sensitivity::measure(const std::vector<Matrix>& 
     Candidates& candidates = out.emplace_back();
     candidates.name = tensor.name;
     for (std::size_t i = 0; i < matrix.formats.size(); ++i)
-      candidates.choices.push_back({matrix.formats[i], bytes_in(tensor, *matrix.formats[i]),
+      candidates.choices.push_back({matrix.formats[i], bytes_in_file(tensor, *matrix.formats[i]),
                                     found.slope * found.errors[i].error});
     measured_.push_back(std::move(found));
     progress.update(out.size());
