@@ -19,6 +19,15 @@ inline void put_u16(std::byte* out, std::uint16_t x) {
   out[1] = std::byte(x >> 8);
 }
 
+inline std::uint32_t get_u32(const std::byte* in) {
+  return get_u16(in) | std::uint32_t(get_u16(in + 2)) << 16;
+}
+
+inline void put_u32(std::byte* out, std::uint32_t x) {
+  put_u16(out, std::uint16_t(x));
+  put_u16(out + 2, std::uint16_t(x >> 16));
+}
+
 inline float get_fp16(const std::byte* in) { return fp16_to_f32(get_u16(in)); }
 inline void put_fp16(std::byte* out, float x) { put_u16(out, f32_to_fp16(x)); }
 

@@ -1,6 +1,7 @@
 #include "format/format.h"
 
 #include <cmath>
+#include <utility>
 
 #include "base/result.h"
 
@@ -16,15 +17,68 @@ void Format::make_effective(Grid& grid) const {
   const int subs = l.scales == Layout::Scales::none ? 0 : block() / l.sub;
   for (int s = 0; s < subs; ++s) {
     const bool nested = l.scales == Layout::Scales::nested;
-    grid.scale[s] = nested ? grid.d * float(grid.sub_scale[s]) : grid.d;
+    grid.scale[s] = nested ? grid.d * float(grid.sub_scale[s]) * l.unit : grid.d;
     grid.offset[s] = !l.has_offset ? -0.0f
                      : nested      ? -(grid.dmin * float(grid.sub_min[s]))
                                    : grid.dmin;
   }
 }
 
+namespace {
+
+/// The squared error of one point at the columns from `begin` on; larger than `least` if it is.
+float point_error(const Codebook& book, Code number, Code signs, int begin, float scale,
+                  const float* x, float least) {
+  const std::size_t count = book.points.size();
+  const unsigned mask = (1u << book.digit_bits) - 1;
+  const std::int8_t* values = book.values.data() + number / count * std::size_t(book.digits());
+  unsigned digits = book.points[number % count];
+  float error = 0;
+  for (int i = begin; i < begin + book.width && error <= least; ++i, digits >>= book.digit_bits) {
+    const float size = float(values[digits & mask]);
+    const float r = x[i] - scale * (signs >> (24 + i) & 1 ? -size : size);
+    error += r * r;
+  }
+  return error;
+}
+
+/// The nearest points to x / scale with the signs given: the code, and its squared error.
+std::pair<Code, float> nearest_points(const Codebook& book, float scale, const float* x,
+                                      Code signs) {
+  std::pair<Code, float> found{signs, 0.0f};
+  for (int begin = 0; begin < kGroup; begin += book.width) {
+    Code best = 0;
+    float least = INFINITY;
+    for (Code number = 0; number < Code(book.codes_a_point()); ++number) {
+      const float error = point_error(book, number, signs, begin, scale, x, least);
+      if (error < least) least = error, best = number << (12 * (begin / book.width));
+    }
+    found.first |= best, found.second += least;
+  }
+  return found;
+}
+
+/// With a positive scale a column is best on its own side of zero. Where the number of negative
+/// ones must be even, the one that changes sides may be any.
+Code nearest_group(const Codebook& book, float scale, const float* x) {
+  Code signs = 0;
+  for (int i = 0; i < kGroup; ++i) signs |= Code((x[i] < 0) != (scale < 0)) << (24 + i);
+  if (book.signs == Codebook::Signs::none) return nearest_points(book, scale, x, 0).first;
+  if (book.signs == Codebook::Signs::free || !__builtin_parity(signs))
+    return nearest_points(book, scale, x, signs).first;
+  std::pair<Code, float> best{0, INFINITY};
+  for (int flipped = 0; flipped < kGroup; ++flipped) {
+    const auto found = nearest_points(book, scale, x, signs ^ Code(1) << (24 + flipped));
+    if (found.second < best.second) best = found;
+  }
+  return best.first;
+}
+
+}  // namespace
+
 Code Format::round(const Grid& grid, int pos, const float* x) const {
   const int s = pos / layout().sub;
+  if (layout().codebook) return nearest_group(*layout().codebook, grid.scale[s], x);
   const auto first = Code(layout().first_code);
   Code best = first;
   float best_error = INFINITY;
@@ -38,12 +92,20 @@ Code Format::round(const Grid& grid, int pos, const float* x) const {
 
 void Format::value(const Grid& grid, int pos, Code code, float* out) const {
   const int s = pos / layout().sub;
+  if (layout().codebook) {
+    std::int8_t level[kGroup];
+    layout().codebook->levels(code, level);
+    for (int i = 0; i < kGroup; ++i) out[i] = grid.scale[s] * float(level[i]) + grid.offset[s];
+    return;
+  }
   out[0] = grid.scale[s] * float(layout().levels[code]) + grid.offset[s];
 }
 
 void Format::levels(const Grid&, const Code* codes, std::int8_t* out) const {
   const std::int8_t* table = layout().levels.data();
-  if (consecutive_)
+  if (layout().codebook)
+    for (int i = 0; i < block(); i += kGroup) layout().codebook->levels(codes[i / kGroup], out + i);
+  else if (consecutive_)
     for (int i = 0; i < block(); ++i) out[i] = std::int8_t(table[0] + int(codes[i]));
   else
     for (int i = 0; i < block(); ++i) out[i] = table[codes[i]];

@@ -18,6 +18,8 @@
 #include <span>
 #include <string_view>
 
+#include "format/codebook.h"
+
 namespace nibble {
 
 /// Names one of the values that a column can hold inside its grid (or, with grain > 1, a group of
@@ -45,18 +47,22 @@ struct Layout {
     none,    // the code is the value itself (f32, f16, bf16)
     single,  // one fp16 scale d a block (and one fp16 offset dmin where has_offset): scale = d,
              // offset = dmin
-    nested,  // fp16 d (and dmin) times small integers a sub-block: scale = d * sub_scale, offset =
-             // -dmin * sub_min
+    nested,  // fp16 d (and dmin) times small integers a sub-block: scale = d * sub_scale * unit,
+             // offset = -dmin * sub_min
+    power,   // as single, with a power of two instead of fp16: 2^-128 .. 2^127
   };
   Scales scales = Scales::none;
   int sub = 1;  // columns that share an effective scale
   bool has_offset = false;
   int scale_min = 0,
       scale_max = 0;   // range of sub_scale (nested); q3_k, iq4_xs and q6_k have signed ones
+  int scale_step = 1;  // sub_scale is scale_min plus a multiple of it
+  float unit = 1;      // a power of two (nested)
   int offset_max = 0;  // sub_min ranges over 0..offset_max (nested, has_offset)
-  std::span<const std::int8_t>
-      levels;          // level of each code, ascending; code = index. Empty: none, or a codebook
-  int first_code = 0;  // codes below it are decoded, but never chosen
+  std::span<const std::int8_t> levels;  // what a column can have, ascending; code = index, unless
+                                        // there is a codebook
+  int first_code = 0;                   // codes below it are decoded, but never chosen
+  const Codebook* codebook = nullptr;   // groups of columns have codes, not columns
 };
 
 class Format {
@@ -64,7 +70,7 @@ class Format {
   struct Spec {
     std::string_view id;         // "q4_k", as in recipes and overrides
     int block;                   // columns a block
-    int grain;                   // columns coded jointly (1: each for itself)
+    int grain;                   // columns coded jointly (1: each for itself, or kGroup)
     std::size_t bytes;           // bytes a block
     int ggml_type;               // its number in GGUF files, -1 if it has none
     std::string_view ggml_name;  // "Q4_K"
@@ -90,7 +96,8 @@ class Format {
   void make_effective(Grid& grid) const;
 
   /// The nearest code (of `grain` columns at column `pos` of the block) to x[0..grain). Ties go to
-  /// the lower code. A NaN gets the first code (a NaN where the format has one).
+  /// the lower code. A NaN gets the first code (a NaN where the format has one). Codebooks whose
+  /// banks are wider than a group: each group has the bank that suits it.
   virtual Code round(const Grid& grid, int pos, const float* x) const;
   /// What the runtime will see for `code` at column `pos`: out[0..grain).
   virtual void value(const Grid& grid, int pos, Code code, float* out) const;

@@ -18,4 +18,24 @@ constexpr std::array<std::int8_t, kCount> consecutive_levels() {
 inline constexpr std::array<std::int8_t, 16> kIq4Levels = {
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
+/// The sizes, ascending, and before them the same below zero.
+template <std::size_t kCount>
+constexpr std::array<std::int8_t, 2 * kCount> both_signs(
+    const std::array<std::int8_t, kCount>& sizes) {
+  std::array<std::int8_t, 2 * kCount> levels{};
+  for (std::size_t i = 0; i < kCount; ++i) {
+    levels[kCount - 1 - i] = std::int8_t(-sizes[i]);
+    levels[kCount + i] = sizes[i];
+  }
+  return levels;
+}
+
+/// IQ2_XXS, IQ2_XS, IQ2_S.
+inline constexpr std::array<std::int8_t, 3> kThreeSizes = {8, 25, 43};
+inline constexpr auto kSixLevels = both_signs(kThreeSizes);
+
+/// IQ1_S, IQ1_M: eight times -1, 0, 1, shifted by 1 (first bank) or by -1.
+inline constexpr std::array<std::int8_t, 6> kTernaryBanks = {-7, 1, 9, -9, -1, 7};
+inline constexpr std::array<std::int8_t, 6> kTernaryLevels = {-9, -7, -1, 1, 7, 9};
+
 }  // namespace nibble

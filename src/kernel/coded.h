@@ -38,8 +38,9 @@ struct Scales {
 NIBBLE_INLINE Scales scales_at(const PackedView* w, int64_t panel, int64_t j) {
   const int64_t block = (panel * (w->columns / w->block) + j / w->block) * kPanelRows;
   const int64_t sub = (panel * (w->columns / w->sub) + j / w->sub) * kPanelRows;
-  Scales s{load_fp16(w->d + block), zero()};
-  if (w->sub_scale) s.scale = mul(s.scale, to_float(load_i8(w->sub_scale + sub)));
+  Scales s{w->wide_d ? load_bf16(w->d + block) : load_fp16(w->d + block), zero()};
+  if (w->sub_scale)
+    s.scale = mul(mul(s.scale, to_float(load_i8(w->sub_scale + sub))), splat(w->unit));
   if (w->dmin) {
     s.offset = load_fp16(w->dmin + block);
     if (w->sub_min) s.offset = mul(splat(-1), mul(s.offset, to_float(load_u8(w->sub_min + sub))));

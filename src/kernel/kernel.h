@@ -34,11 +34,13 @@ struct PackedView {
   int64_t rows, columns;
   const uint8_t* weights;  // panels one after the other, 64-byte aligned
 
-  // Quantized packings only. With sub-scales (sub_scale not null) scale = d * sub_scale and
+  // Quantized packings only. With sub-scales (sub_scale not null) scale = d * sub_scale * unit and
   // offset = -(dmin * sub_min); without: scale = d, offset = dmin. dmin null: no offset.
   int sub;                   // columns a scale: 16 or 32
   int block;                 // columns a d: a multiple of sub
   const uint16_t *d, *dmin;  // fp16 [panel][columns/block][16]
+  bool wide_d;               // d is bf16 instead: powers of two beyond the range of fp16
+  float unit;                // a power of two
   const int8_t* sub_scale;   // [panel][columns/sub][16], or null
   const uint8_t* sub_min;    // the same, or null
   int bias;                  // level = code + bias

@@ -26,21 +26,23 @@ std::size_t align(std::size_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
 /// How a quantized format is packed.
 struct Coding {
-  Packing packing;
-  int bias, max_code;
+  Packing packing = Packing::w8;
+  int bias = 0, max_code = 0;
   std::array<std::uint8_t, 16> table{};  // w4: what a code stands for
   bool named = false;                    // w4: table is not 0, 1, 2, ...
+  std::array<std::uint8_t, 256> code{};  // the code of level -128 + index
 };
 
 Coding coding_of(const Format& format) {
   const auto levels = format.layout().levels;
-  if (levels.empty() || format.spec().grain > 1) return {Packing::w8, -128, 255};
+  if (levels.empty()) return {};
   const int low = *std::min_element(levels.begin(), levels.end());
   const int high = *std::max_element(levels.begin(), levels.end());
   if (levels.size() > 16) return {Packing::w8, low, high - low};
   Coding coding{Packing::w4, low, high - low};
   for (std::size_t c = 0; c < levels.size(); ++c) {
     coding.table[c] = std::uint8_t(levels[c] - low);
+    coding.code[std::size_t(levels[c] + 128)] = std::uint8_t(c);
     coding.named |= coding.table[c] != c;
   }
   return coding;
@@ -88,12 +90,15 @@ class Packer {
     for (std::int64_t j = 0; j < columns_; j += block, in += format_.spec().bytes) {
       format_.unpack(in, grid, codes);
       put_scales(grid, panel, lane, j);
-      if (coding_.packing == Packing::w4) {
-        put_halves(codes, panel, lane, j);
-      } else {
-        format_.levels(grid, codes, levels);
+      const bool grouped = format_.spec().grain > 1;
+      if (grouped || coding_.packing == Packing::w8) format_.levels(grid, codes, levels);
+      if (coding_.packing == Packing::w8) {
         put_bytes(levels, panel, lane, j);
+        continue;
       }
+      if (grouped)
+        for (int i = 0; i < block; ++i) codes[i] = coding_.code[std::size_t(levels[i] + 128)];
+      put_halves(codes, panel, lane, j);
     }
   }
 
@@ -102,7 +107,7 @@ class Packer {
     const Layout& layout = format_.layout();
     const int block = format_.block();
     const std::int64_t at = (panel * (columns_ / block) + j / block) * kPanelRows + lane;
-    d_[at] = f32_to_fp16(grid.d);
+    d_[at] = layout.scales == Layout::Scales::power ? f32_to_bf16(grid.d) : f32_to_fp16(grid.d);
     if (layout.has_offset) dmin_[at] = f32_to_fp16(grid.dmin);
     if (layout.scales != Layout::Scales::nested) return;
     for (int s = 0; s < block / layout.sub; ++s) {
@@ -212,7 +217,8 @@ Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_
   }
 
   const bool nested = layout.scales == Layout::Scales::nested;
-  m.view_.sub = layout.sub, m.view_.block = format.block();
+  m.view_.sub = std::min(layout.sub, 32), m.view_.block = format.block();
+  m.view_.wide_d = layout.scales == Layout::Scales::power, m.view_.unit = layout.unit;
   m.view_.bias = coding.bias, m.view_.max_code = coding.max_code;
   m.view_.d = reinterpret_cast<const std::uint16_t*>(base + parts.d);
   if (layout.has_offset) m.view_.dmin = reinterpret_cast<const std::uint16_t*>(base + parts.dmin);

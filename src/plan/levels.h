@@ -54,6 +54,7 @@ struct Level {
   const char* format;           // for every matrix without a rule
   const char* output;           // for the head
   std::span<const Rule> rules;  // the first that fits decides
+  bool few_bits = false;        // about two: keys and values get no more bits for being few
 };
 
 std::span<const Level> level_table();
@@ -65,7 +66,7 @@ const Format& level_format(const Level& level, const Site& site);
 
 /// For matrices whose rows are no multiple of the block of `format`: the best format of 32 columns
 /// a block in no more bytes than llama.cpp's own choice, or F16 where even 32 does not fit. Returns
-/// `format` where it fits.
-const Format& fitting_format(const Format& format, std::uint64_t columns);
+/// `format` where it fits. `head`: it is what a level has for the head.
+const Format& fitting_format(const Format& format, std::uint64_t columns, bool head);
 
 }  // namespace nibble

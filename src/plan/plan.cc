@@ -96,9 +96,9 @@ Status apply_override(const Override& override, PlannedTensor& planned) {
   return {};
 }
 
-void choose_fitting(PlannedTensor& planned) {
+void choose_fitting(PlannedTensor& planned, bool head) {
   TensorInfo& tensor = planned.tensor;
-  tensor.format = &fitting_format(*planned.wanted, tensor.columns());
+  tensor.format = &fitting_format(*planned.wanted, tensor.columns(), head);
   if (tensor.format != planned.wanted)
     planned.reason = fmt::format("rows of {} columns are no multiple of the {} of a {} block",
                                  tensor.columns(), planned.wanted->block(), planned.wanted->id());
@@ -170,7 +170,7 @@ Result<Plan> make_plan(const PlanInput& input, const Target& target,
         used[o] = true;
         break;
       }
-      choose_fitting(planned);
+      choose_fitting(planned, target.level && sites[i].role == Role::output);
     }
     NIBBLE_DO(set_bytes(tensor));
     NIBBLE_TRY(plan.tensor_bytes, checked_add(plan.tensor_bytes, tensor.bytes));

@@ -69,6 +69,8 @@ class Search {
     Nested block;
     if (spec_.nested)
       nested(block);
+    else if (spec_.power)
+      power(block);
     else
       single(block);
     store(out->d + lane, block.d);
@@ -85,6 +87,8 @@ class Search {
  private:
   static constexpr int kOffsetTries = 6;  // ranges, each with three positions
   static constexpr int kSettle = 2;       // refits of a single scale, each rounded as stored
+  static constexpr int kPowerTries = 4;   // powers of two, from the first that covers the range
+  static constexpr float kLeastPower = 0x1p-90f;
 
   Floats x(int j) const { return load(x_ + j * kStripRows); }
   Floats h(int j) const { return h_[j]; }
@@ -233,6 +237,19 @@ class Search {
     block.d = best.scale, block.dmin = best.offset;
   }
 
+  /// The best of the powers of two around the range, by the exact error.
+  void power(Nested& block) const {
+    const Moments m = moments(0);
+    const Floats reach = max(m.high, -m.low) * (1 / float(spec_.levels[spec_.level_count - 1]));
+    const Floats top = (Floats)((Ints)max(reach, splat(kLeastPower)) & 0x7f800000) * 2;
+    Floats least = splat(1e38f);
+    for (int k = 0; k < kPowerTries; ++k) {
+      const Floats d = top * (1 / float(1 << k)), e = error(0, Fit{d, Floats{}});
+      block.d = NIBBLE_ISA::select(e < least, d, block.d);
+      least = min(e, least);
+    }
+  }
+
   /// The fp16 value d for which integers in [low, high] times d come nearest to `values`.
   Floats super(const Floats* values, const Floats* weights, float low, float high) const {
     const auto integer = [&](Floats x) {
@@ -355,6 +372,8 @@ void search(const SearchSpec& spec, const float* x, const float* h, SearchResult
   for (int lane = 0; lane < kStripRows; lane += kLanes) {
     if (spec.sub == 16)
       Search<Levels, kOffset, 16>(spec, x + lane, h).run(out, lane);
+    else if (!kOffset && spec.sub == 256)
+      Search<Levels, false, 256>(spec, x + lane, h).run(out, lane);
     else
       Search<Levels, kOffset, 32>(spec, x + lane, h).run(out, lane);
   }
@@ -372,7 +391,7 @@ void search_block(const SearchSpec* spec, const float* x, const float* h, Search
 }  // namespace
 
 const BlockSearch& search_blocks() {
-  static constexpr BlockSearch all = {kIsa, search_block};
+  static constexpr BlockSearch all = {kIsa, false, search_block};
   return all;
 }
 

@@ -2,6 +2,7 @@
 #include "round/feedback.h"
 
 #include "round/levels.h"
+#include "round/points.h"
 #include "round/vec.h"
 
 namespace nibble::NIBBLE_ISA {
@@ -11,7 +12,7 @@ constexpr int kMaxColumns = 256;
 
 template <class Integer>
 Floats load_integers(const Integer* p) {
-  Ints out;
+  Ints out{};
   for (int l = 0; l < kLanes; ++l) out[l] = p[l];
   return __builtin_convertvector(out, Floats);
 }
@@ -22,9 +23,8 @@ void store_integers(Integer* p, Floats x) {
 }
 
 /// The scales of one block for kLanes rows: read, changed, and written back.
-template <class Levels>
 struct Lanes {
-  Lanes(const SearchSpec& s, const SearchResult& block, int lane) : spec(s), levels(s) {
+  Lanes(const SearchSpec& s, const SearchResult& block, int lane) : spec(s) {
     d = load(block.d + lane), dmin = load(block.dmin + lane);
     for (int i = 0; i < (s.nested ? s.block / s.sub : 0); ++i) {
       factor[i] = load_integers(block.sub_scale[i] + lane);
@@ -41,43 +41,184 @@ struct Lanes {
   }
 
   // As a format computes them when it decodes.
-  Floats scale(int s) const { return spec.nested ? d * factor[s] : d; }
+  Floats scale(int s) const { return spec.nested ? d * factor[s] * spec.unit : d; }
   Floats offset(int s) const {
     if (!spec.has_offset) return splat(-0.0f);
     return spec.nested ? -(dmin * min[s]) : dmin;
   }
 
   const SearchSpec& spec;
-  Levels levels;
   Floats d, dmin, factor[16], min[16];
 };
 
+/// Codes that each column has for itself.
 template <class Levels>
+struct Columns {
+  explicit Columns(const SearchSpec& spec) : levels(spec) {}
+  static Ints code(const SearchResult& block, int j, int lane) {
+    return __builtin_convertvector(load_integers(block.codes[j] + lane), Ints);
+  }
+  void read(const SearchSpec& spec, const SearchResult& block, int lane, Floats* level) const {
+    for (int j = 0; j < spec.block; ++j) level[j] = levels.at(code(block, j, lane));
+  }
+  Levels levels;
+};
+
+/// Codes of groups of columns.
+struct Groups {
+  explicit Groups(const SearchSpec& spec) : points(spec) {}
+  void read(const SearchSpec& spec, const SearchResult& block, int lane, Floats* level) const {
+    for (int j = 0; j < spec.block; j += kGroupColumns)
+      points.levels(Points::load(block.groups[j / kGroupColumns] + lane), level + j);
+  }
+  Points points;
+};
+
+template <class Codes>
 void decode(const SearchSpec& spec, const SearchResult& block, float* values, int lane) {
-  const Lanes<Levels> lanes(spec, block, lane);
+  const Lanes lanes(spec, block, lane);
+  Floats level[kMaxColumns];
+  Codes(spec).read(spec, block, lane, level);
   for (int j = 0; j < spec.block; ++j) {
     const int s = j / spec.sub;
-    const Ints code = __builtin_convertvector(load_integers(block.codes[j] + lane), Ints);
-    store(values + j * kStripRows + lane, lanes.scale(s) * lanes.levels.at(code) + lanes.offset(s));
+    store(values + j * kStripRows + lane, lanes.scale(s) * level[j] + lanes.offset(s));
   }
 }
 
 template <class Levels>
-void round(const SearchSpec& spec, const float* u, int64_t stride, float* x, SearchResult& block,
-           float* errors, int lane) {
-  const Lanes<Levels> lanes(spec, block, lane);
+void round(const Columns<Levels>& codes, const SearchSpec& spec, const float* u, int64_t stride,
+           float* x, SearchResult& block, float* errors, int lane) {
+  const Lanes lanes(spec, block, lane);
   x += lane, errors += lane;
   for (int s = 0; s < spec.block / spec.sub; ++s) {
     const Floats scale = lanes.scale(s), offset = lanes.offset(s), inv = inverse(scale);
     for (int j = s * spec.sub; j < (s + 1) * spec.sub; ++j) {
       const Floats xj = load(x + j * kStripRows);
-      const Ints code = lanes.levels.code((xj - offset) * inv);
+      const Ints code = codes.levels.code((xj - offset) * inv);
       store_narrow(block.codes[j] + lane, code);
       const float* row = u + j * stride;
-      const Floats e = (xj - (scale * lanes.levels.at(code) + offset)) * (1 / row[j]);
+      const Floats e = (xj - (scale * codes.levels.at(code) + offset)) * (1 / row[j]);
       store(errors + j * kStripRows, e);
       for (int k = j + 1; k < spec.block; ++k)
         store(x + k * kStripRows, load(x + k * kStripRows) - e * row[k]);
+    }
+  }
+}
+
+/// Better and better codes of one group of columns, for the cost r M r of its errors r.
+class GroupDescent {
+ public:
+  /// m: the 8 x 8 matrix M, symmetric, with `stride`.
+  GroupDescent(Points& points, const float* m, int64_t stride, Floats scale)
+      : points_(points), m_(m), stride_(stride), scale_(scale), inverse_(2 * inverse(scale)) {
+    for (int j = 0; j < kGroupColumns; ++j) {
+      diagonal_[j] = m[j * stride + j], all_[j] = 0;
+      for (int k = 0; k < kGroupColumns; ++k) all_[j] += __builtin_fabsf(m[j * stride + k]);
+    }
+  }
+
+  /// The best code if errors of different columns did not meet.
+  GroupCode start(const Floats* x, const Ints* bank) {
+    points_.target(x, diagonal_);
+    return points_.nearest(inverse_, bank);
+  }
+
+  /// Tries the code nearest to one step down the gradient: as far as each column for itself should
+  /// go (`bold`), or so far that the cost can only fall. gradient: r M. Changes level and code, and
+  /// writes how far the values grew; false if nothing did.
+  bool step(bool bold, const Floats* gradient, const Ints* bank, Floats* level, GroupCode& code,
+            Floats* grown) {
+    const float* price = bold ? diagonal_ : all_;
+    Floats goal[kGroupColumns], next[kGroupColumns], gain{};
+    for (int j = 0; j < kGroupColumns; ++j)
+      goal[j] = scale_ * level[j] + gradient[j] * (1 / price[j]);
+    points_.target(goal, price);
+    const GroupCode other = points_.nearest(inverse_, bank);
+    points_.levels(other, next);
+    for (int j = 0; j < kGroupColumns; ++j) grown[j] = scale_ * (next[j] - level[j]);
+    for (int j = 0; j < kGroupColumns; ++j) {
+      Floats product{};
+      for (int k = 0; k < kGroupColumns; ++k) product += grown[k] * m_[j * stride_ + k];
+      gain += grown[j] * (2 * gradient[j] - product);
+    }
+    const Ints better = gain > 0;
+    if (!any(better)) return false;
+    for (int unit = 0; unit < 2; ++unit)
+      code.number[unit] = better ? other.number[unit] : code.number[unit];
+    for (int j = 0; j < kGroupColumns; ++j) {
+      code.negative[j] = better ? other.negative[j] : code.negative[j];
+      level[j] = select(better, next[j], level[j]);
+      grown[j] = select(better, grown[j], Floats{});
+    }
+    return true;
+  }
+
+ private:
+  Points& points_;
+  const float* m_;
+  int64_t stride_;
+  Floats scale_, inverse_;
+  float diagonal_[kGroupColumns], all_[kGroupColumns];
+};
+
+/// (U^T U)^-1 of an 8 x 8 upper triangle U: what errors of a group cost that later columns make up
+/// for as well as they can.
+void group_cost(const float* u, int64_t stride, float* m) {
+  constexpr int n = kGroupColumns;
+  float v[n][n]{};  // U^-1
+  for (int k = 0; k < n; ++k) {
+    v[k][k] = 1 / u[k * stride + k];
+    for (int j = k - 1; j >= 0; --j) {
+      float sum = 0;
+      for (int i = j + 1; i <= k; ++i) sum += u[j * stride + i] * v[i][k];
+      v[j][k] = -sum / u[j * stride + j];
+    }
+  }
+  for (int j = 0; j < n; ++j)
+    for (int k = 0; k < n; ++k) {
+      float sum = 0;
+      for (int i = j > k ? j : k; i < n; ++i) sum += v[j][i] * v[k][i];
+      m[j * n + k] = sum;
+    }
+}
+
+void round(Groups& codes, const SearchSpec& spec, const float* u, int64_t stride, float* x,
+           SearchResult& block, float* errors, int lane) {
+  constexpr int n = kGroupColumns, kSteps = 4;
+  const Lanes lanes(spec, block, lane);
+  x += lane, errors += lane;
+  for (int g = 0; g < spec.block / n; ++g) {
+    const float* rows = u + g * n * stride;  // of the group
+    float m[n * n];
+    group_cost(rows + g * n, stride, m);
+    const Floats scale = lanes.scale(g * n / spec.sub);
+    GroupDescent descent(codes.points, m, n, scale);
+    Floats goal[n], level[n], r[n], gradient[n], grown[n], e[n];
+    for (int j = 0; j < n; ++j) goal[j] = load(x + (g * n + j) * kStripRows);
+    uint32_t* stored = block.groups[g] + lane;
+    const Ints fixed = codes.points.in_second_bank(Points::load(stored));
+    const Ints* bank = codes.points.wide_banks() ? &fixed : nullptr;
+    GroupCode code = descent.start(goal, bank);
+    codes.points.levels(code, level);
+    for (int i = 0; i < kSteps; ++i) {
+      for (int j = 0; j < n; ++j) r[j] = goal[j] - scale * level[j];
+      for (int j = 0; j < n; ++j) {
+        gradient[j] = Floats{};
+        for (int k = 0; k < n; ++k) gradient[j] += r[k] * m[j * n + k];
+      }
+      if (!descent.step(i % 2 == 0, gradient, bank, level, code, grown) && i > 0) break;
+    }
+    Points::store(code, stored);
+    for (int j = 0; j < n; ++j) {
+      e[j] = goal[j] - scale * level[j];
+      for (int k = 0; k < j; ++k) e[j] -= e[k] * rows[k * stride + g * n + j];
+      e[j] = e[j] * (1 / rows[j * stride + g * n + j]);
+      store(errors + (g * n + j) * kStripRows, e[j]);
+    }
+    for (int k = (g + 1) * n; k < spec.block; ++k) {
+      Floats sum = load(x + k * kStripRows);
+      for (int j = 0; j < n; ++j) sum -= e[j] * rows[j * stride + k];
+      store(x + k * kStripRows, sum);
     }
   }
 }
@@ -109,7 +250,7 @@ void spread(const float* m, int64_t stride, int64_t count, const float* errors, 
 
 /// Coordinate descent in one block. `g` is the gradient: what the loss falls by, to first order,
 /// for each unit that twice q_j grows.
-template <class Levels>
+template <class Codes>
 class Descent {
  public:
   Descent(const SearchSpec& spec, const float* h, int64_t stride, float* g, SearchResult& block,
@@ -121,16 +262,14 @@ class Descent {
         block_(block),
         changes_(changes + lane),
         lane_(lane),
-        lanes_(spec, block, lane) {
-    for (int j = 0; j < spec.block; ++j) {
-      level_[j] =
-          lanes_.levels.at(__builtin_convertvector(load_integers(block.codes[j] + lane), Ints));
-      store(changes_ + j * kStripRows, Floats{});
-    }
+        lanes_(spec, block, lane),
+        codes_(spec) {
+    codes_.read(spec, block, lane, level_);
+    for (int j = 0; j < spec.block; ++j) store(changes_ + j * kStripRows, Floats{});
   }
 
   bool run() {
-    for (int j = 0; j < spec_.block; ++j) code(j);
+    change_codes(codes_);
     if (spec_.nested) {
       for (int s = 0; s < spec_.block / spec_.sub; ++s) sub_scales(s);
     }
@@ -146,19 +285,45 @@ class Descent {
     store(changes_ + j * kStripRows, load(changes_ + j * kStripRows) + by);
   }
 
-  /// The nearest code to the best value of column j, all others as they are.
-  void code(int j) {
-    const int s = j / spec_.sub;
-    const Floats scale = lanes_.scale(s), g = gradient(j), hjj = splat(h_[j * stride_ + j]);
-    const Floats best = scale * level_[j] + g / hjj;
-    const Ints code = lanes_.levels.code(best * inverse(scale));
-    const Floats level = lanes_.levels.at(code), delta = scale * (level - level_[j]);
-    const Ints better = delta * (2 * g - delta * hjj) > 0;
-    if (!any(better)) return;
-    const Floats by = select(better, delta, Floats{});
-    level_[j] = select(better, level, level_[j]);
-    const Ints old = __builtin_convertvector(load_integers(block_.codes[j] + lane_), Ints);
-    store_narrow(block_.codes[j] + lane_, better ? code : old);
+  /// The nearest code to the best value of each column, all others as they are.
+  template <class Levels>
+  void change_codes(const Columns<Levels>& codes) {
+    for (int j = 0; j < spec_.block; ++j) {
+      const Floats scale = lanes_.scale(j / spec_.sub), g = gradient(j);
+      const Floats hjj = splat(h_[j * stride_ + j]);
+      const Floats best = scale * level_[j] + g / hjj;
+      const Ints code = codes.levels.code(best * inverse(scale));
+      const Floats level = codes.levels.at(code), delta = scale * (level - level_[j]);
+      const Ints better = delta * (2 * g - delta * hjj) > 0;
+      if (!any(better)) continue;
+      const Floats by = select(better, delta, Floats{});
+      level_[j] = select(better, level, level_[j]);
+      store_narrow(block_.codes[j] + lane_, better ? code : codes.code(block_, j, lane_));
+      moved(j, by);
+    }
+  }
+
+  /// The same for groups.
+  void change_codes(Groups& codes) {
+    for (int j = 0; j < spec_.block; j += kGroupColumns) {
+      uint32_t* stored = block_.groups[j / kGroupColumns] + lane_;
+      GroupCode code = Points::load(stored);
+      const Ints fixed = codes.points.in_second_bank(code);
+      const Ints* bank = codes.points.wide_banks() ? &fixed : nullptr;
+      GroupDescent descent(codes.points, h_ + j * stride_ + j, stride_,
+                           lanes_.scale(j / spec_.sub));
+      for (int bold = 1; bold >= 0; --bold) {
+        Floats g[kGroupColumns], grown[kGroupColumns];
+        for (int i = 0; i < kGroupColumns; ++i) g[i] = gradient(j + i);
+        if (!descent.step(bold != 0, g, bank, level_ + j, code, grown)) continue;
+        Points::store(code, stored);
+        for (int i = 0; i < kGroupColumns; ++i) moved(j + i, grown[i]);
+      }
+    }
+  }
+
+  /// Column j grew by `by`.
+  void moved(int j, Floats by) {
     for (int k = 0; k < spec_.block; ++k)
       store(g_ + k * kStripRows, gradient(k) - by * h_[j * stride_ + k]);
     grow(j, by);
@@ -188,8 +353,10 @@ class Descent {
     return by;
   }
 
-  static Floats clamp(Floats x, float low, float high) {
-    return nearest_integer(NIBBLE_ISA::min(NIBBLE_ISA::max(x, splat(low)), splat(high)));
+  /// The nearest of low, low + step, ... high.
+  static Floats clamp(Floats x, float low, float high, float step = 1) {
+    const Floats inside = NIBBLE_ISA::min(NIBBLE_ISA::max(x, splat(low)), splat(high));
+    return nearest_integer((inside - low) * (1 / step)) * step + low;
   }
 
   /// The integers of one sub-block.
@@ -199,9 +366,10 @@ class Descent {
     const Floats by = move(
         begin, end, [&](int j) { return level_[j]; },
         [&](Floats length) {
-          next = clamp(lanes_.factor[s] + length * inverse(lanes_.d), spec_.scale_min,
-                       spec_.scale_max);
-          return lanes_.d * (next - lanes_.factor[s]);
+          const Floats unit = lanes_.d * spec_.unit;
+          next = clamp(lanes_.factor[s] + length * inverse(unit), spec_.scale_min, spec_.scale_max,
+                       spec_.scale_step);
+          return unit * (next - lanes_.factor[s]);
         });
     lanes_.factor[s] = select(by == 0, lanes_.factor[s], next);
     if (!spec_.has_offset) return;
@@ -218,7 +386,7 @@ class Descent {
   /// The fp16 scales of the block.
   void super_scales() {
     const auto direction = [&](int j) {
-      return spec_.nested ? lanes_.factor[j / spec_.sub] * level_[j] : level_[j];
+      return spec_.nested ? lanes_.factor[j / spec_.sub] * spec_.unit * level_[j] : level_[j];
     };
     super_scale(lanes_.d, direction);
     if (!spec_.has_offset) return;
@@ -230,7 +398,7 @@ class Descent {
   void super_scale(Floats& stored, Direction direction) {
     Floats next = stored;
     const Floats by = move(0, spec_.block, direction, [&](Floats length) {
-      next = round_fp16(stored + length);
+      next = spec_.power ? stored : round_fp16(stored + length);
       return next - stored;
     });
     stored = select(by == 0, stored, next);
@@ -243,7 +411,8 @@ class Descent {
   SearchResult& block_;
   float* changes_;
   int lane_;
-  Lanes<Levels> lanes_;
+  Lanes lanes_;
+  Codes codes_;
   Floats level_[kMaxColumns];
   bool changed_ = false;
 };
@@ -253,36 +422,39 @@ struct Type {
   using type = T;
 };
 
-/// fn(type of the format's levels, lane) for all lanes.
+/// fn(type of the format's codes, lane) for all lanes.
 template <class Fn>
 void each_lane(const SearchSpec& spec, Fn fn) {
   for (int lane = 0; lane < kStripRows; lane += kLanes) {
-    if (spec.consecutive)
-      fn(Type<Consecutive>(), lane);
+    if (spec.book.count > 0)
+      fn(Type<Groups>(), lane);
+    else if (spec.consecutive)
+      fn(Type<Columns<Consecutive>>(), lane);
     else
-      fn(Type<Table>(), lane);
+      fn(Type<Columns<Table>>(), lane);
   }
 }
 
 void decode_block(const SearchSpec* spec, const SearchResult* block, float* values) {
-  each_lane(*spec, [&](auto levels, int lane) {
-    decode<typename decltype(levels)::type>(*spec, *block, values, lane);
+  each_lane(*spec, [&](auto codes, int lane) {
+    decode<typename decltype(codes)::type>(*spec, *block, values, lane);
   });
 }
 
 void round_block(const SearchSpec* spec, const float* u, int64_t stride, float* x,
                  SearchResult* block, float* errors) {
-  each_lane(*spec, [&](auto levels, int lane) {
-    round<typename decltype(levels)::type>(*spec, u, stride, x, *block, errors, lane);
+  each_lane(*spec, [&](auto type, int lane) {
+    typename decltype(type)::type codes(*spec);
+    round(codes, *spec, u, stride, x, *block, errors, lane);
   });
 }
 
 bool refine_block(const SearchSpec* spec, const float* h, int64_t stride, float* g,
                   SearchResult* block, float* changes) {
   bool changed = false;
-  each_lane(*spec, [&](auto levels, int lane) {
+  each_lane(*spec, [&](auto codes, int lane) {
     changed |=
-        Descent<typename decltype(levels)::type>(*spec, h, stride, g, *block, changes, lane).run();
+        Descent<typename decltype(codes)::type>(*spec, h, stride, g, *block, changes, lane).run();
   });
   return changed;
 }

@@ -145,7 +145,7 @@ class Gptq final : public Rounder {
     // Without second moments errors have nowhere to go; nor in a format that has no scales.
     if (!task.stats.factor || task.format->layout().scales == Layout::Scales::none)
       return round_rows(task, task.stats.mean_square, pool);
-    NIBBLE_TRY(const BlockSearch* search, active_search());
+    NIBBLE_TRY(const BlockSearch* search, active_search(search_spec(*task.format)));
     NIBBLE_TRY(const Feedback* feedback, active_feedback(*search));
     NIBBLE_DO(check_importance(task, task.stats.mean_square));
     const FeedbackMethod method(*task.format, task.columns, *task.stats.factor, *search, *feedback);

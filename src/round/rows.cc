@@ -53,7 +53,10 @@ class Packer final : public StripSink {
         grid.sub_scale[s] = found.sub_scale[s][r];
         grid.sub_min[s] = found.sub_min[s][r];
       }
-      for (int j = 0; j < n; ++j) codes[j] = found.codes[j][r];
+      if (format_.layout().codebook)
+        for (int g = 0; g < n / kGroup; ++g) codes[g] = found.groups[g][r];
+      else
+        for (int j = 0; j < n; ++j) codes[j] = found.codes[j][r];
       format_.pack(grid, codes,
                    out_ + std::size_t(r) * row_bytes_ + std::size_t(block) * format_.spec().bytes);
     }
@@ -235,23 +238,40 @@ std::vector<float> normalised(std::span<const float> importance, std::int64_t bl
 
 SearchSpec search_spec(const Format& format) {
   const Layout& l = format.layout();
-  return {.block = format.block(),
-          .sub = l.sub,
-          .nested = l.scales == Layout::Scales::nested,
-          .has_offset = l.has_offset,
-          .scale_min = float(l.scale_min),
-          .scale_max = float(l.scale_max),
-          .offset_max = float(l.offset_max),
-          .first_code = l.first_code,
-          .level_count = int(l.levels.size()),
-          .consecutive = l.levels.back() - l.levels.front() == int(l.levels.size()) - 1,
-          .favour_large = false,
-          .levels = l.levels.data()};
+  SearchSpec spec{.block = format.block(),
+                  .sub = l.sub,
+                  .nested = l.scales == Layout::Scales::nested,
+                  .power = l.scales == Layout::Scales::power,
+                  .has_offset = l.has_offset,
+                  .scale_min = float(l.scale_min),
+                  .scale_max = float(l.scale_max),
+                  .scale_step = float(l.scale_step),
+                  .unit = l.unit,
+                  .offset_max = float(l.offset_max),
+                  .first_code = l.first_code,
+                  .level_count = int(l.levels.size()),
+                  .consecutive = l.levels.back() - l.levels.front() == int(l.levels.size()) - 1,
+                  .favour_large = false,
+                  .levels = l.levels.data(),
+                  .book = {}};
+  if (const Codebook* book = l.codebook)
+    spec.book = {.points = book->points.data(),
+                 .count = int(book->points.size()),
+                 .width = book->width,
+                 .digit_bits = book->digit_bits,
+                 .digits = book->digits(),
+                 .banks = book->banks,
+                 .bank_columns = book->bank_columns,
+                 .values = book->values.data(),
+                 .signs = book->signs == Codebook::Signs::none   ? PointSpec::kNone
+                          : book->signs == Codebook::Signs::free ? PointSpec::kFree
+                                                                 : PointSpec::kEven};
+  return spec;
 }
 
-Result<const BlockSearch*> active_search() {
+Result<const BlockSearch*> active_search(const SearchSpec& spec) {
   for (const BlockSearch* search : search_registry())
-    if (search->isa == active_isa()) return search;
+    if (search->isa == active_isa() && search->joint == (spec.book.count > 0)) return search;
   return fail(ErrorCode::unsupported,
               "NIBBLE_ISA names an instruction set that this processor or build does not have");
 }
@@ -279,10 +299,10 @@ Result<RoundReport> round_strips(const RoundTask& task, std::span<const float> i
 
 Result<RoundReport> round_rows(const RoundTask& task, std::span<const float> importance,
                                ThreadPool& pool, bool favour_large) {
-  NIBBLE_TRY(const BlockSearch* search, active_search());
   NIBBLE_DO(check_importance(task, importance));
   if (task.format->layout().scales == Layout::Scales::none)
     return round_strips(task, importance, nullptr, pool);
+  NIBBLE_TRY(const BlockSearch* search, active_search(search_spec(*task.format)));
   const BlockwiseSearch method(*task.format, importance, *search, favour_large);
   return round_strips(task, importance, &method, pool);
 }

@@ -63,11 +63,12 @@ Status check_importance(const RoundTask& task, std::span<const float> importance
 /// Each block's importance around 1: the search takes only ratios within a block.
 std::vector<float> normalised(std::span<const float> importance, std::int64_t block);
 
-/// What the search needs to know of a quantized format.
+/// What the search needs to know of a quantized format: points into it.
 SearchSpec search_spec(const Format& format);
 
 std::span<const BlockSearch* const> search_registry();
-/// The search of the instruction set in use. Errors: NIBBLE_ISA naming what is not there.
-Result<const BlockSearch*> active_search();
+/// The search for a format on the instruction set in use. Errors: NIBBLE_ISA naming what is not
+/// there.
+Result<const BlockSearch*> active_search(const SearchSpec& spec);
 
 }  // namespace nibble

@@ -9,26 +9,40 @@ namespace nibble {
 /// Rows that are searched together.
 inline constexpr int kStripRows = 16;
 
+/// A codebook (see format/codebook.h), or none.
+struct PointSpec {
+  enum Signs { kNone, kFree, kEven };
+  const uint16_t* points;
+  int count;                      // points; 0: there is no codebook
+  int width, digit_bits, digits;  // columns a point; of a column
+  int banks, bank_columns;
+  const int8_t* values;  // [banks][digits]
+  Signs signs;
+};
+
 /// What the search knows of a format.
 struct SearchSpec {
-  int block, sub;           // columns
-  bool nested, has_offset;  // as in Layout
-  float scale_min, scale_max, offset_max;
+  int block, sub;                  // columns
+  bool nested, power, has_offset;  // as in Layout
+  float scale_min, scale_max, scale_step, unit, offset_max;
   int first_code, level_count;
   bool consecutive;   // levels are integers in a row
   bool favour_large;  // an error counts more on larger weights
   const int8_t* levels;
+  PointSpec book;
 };
 
-/// The block of each of the strip's rows: stored scales and codes.
+/// The block of each of the strip's rows: stored scales and codes (of columns, or of groups).
 struct alignas(64) SearchResult {
   float d[kStripRows], dmin[kStripRows];
   int16_t sub_scale[16][kStripRows], sub_min[16][kStripRows];
   uint8_t codes[256][kStripRows];
+  uint32_t groups[32][kStripRows];
 };
 
 struct BlockSearch {
   const char* isa;
+  bool joint;  // for formats with a codebook
   /// Minimises sum_j h_j (x_j - q_j)^2 for each of the rows. x: [block][kStripRows], finite; h:
   /// [block], positive, around 1. Both 64-byte aligned.
   void (*run)(const SearchSpec* spec, const float* x, const float* h, SearchResult* out);

@@ -54,7 +54,7 @@ static inline Floats min(Floats a, Floats b) { return a < b ? a : b; }
 static inline Floats max(Floats a, Floats b) { return a > b ? a : b; }
 static inline Floats abs(Floats x) { return (Floats)((Ints)x & 0x7fffffff); }
 static inline Floats sqrt(Floats x) {
-  Floats out;
+  Floats out{};
   for (int l = 0; l < kLanes; ++l) out[l] = __builtin_sqrtf(x[l]);
   return out;
 }

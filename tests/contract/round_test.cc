@@ -83,24 +83,30 @@ double plainest_error(const Matrix& m) {
       d = std::max(d, scale[s]), dmin = std::max(dmin, -offset[s]);
     }
     if (l.scales == Layout::Scales::nested) {
-      grid.d = half(d / float(l.scale_max));
+      grid.d = half(d / (float(l.scale_max) * l.unit));
       grid.dmin = l.offset_max > 0 ? half(dmin / float(l.offset_max)) : 0;
       for (int s = 0; s < subs; ++s) {
-        grid.sub_scale[s] = std::int16_t(
-            std::min(float(l.scale_max), grid.d > 0 ? std::round(scale[s] / grid.d) : 0));
+        const float factor = grid.d > 0 ? scale[s] / (grid.d * l.unit) : 0;
+        const float steps = std::round((factor - float(l.scale_min)) / float(l.scale_step));
+        grid.sub_scale[s] =
+            std::int16_t(std::clamp(float(l.scale_min) + steps * float(l.scale_step),
+                                    float(l.scale_min), float(l.scale_max)));
         grid.sub_min[s] = std::int16_t(
             std::min(float(l.offset_max), grid.dmin > 0 ? std::round(-offset[s] / grid.dmin) : 0));
       }
     } else {
-      grid.d = half(d);
+      grid.d = l.scales == Layout::Scales::power ? std::exp2(std::ceil(std::log2(d))) : half(d);
       grid.dmin = half(offset[0]);
     }
     f.make_effective(grid);
-    for (int i = 0; i < f.block(); ++i) {
-      float q;
-      f.value(grid, i, f.round(grid, i, &m.weights[at + std::size_t(i)]), &q);
-      const double e = double(m.weights[at + std::size_t(i)]) - q;
-      sum += m.importance[(at + std::size_t(i)) % std::size_t(m.columns)] * e * e;
+    for (int i = 0; i < f.block(); i += f.spec().grain) {
+      float q[kGroup];
+      const std::size_t first = at + std::size_t(i);
+      f.value(grid, i, f.round(grid, i, &m.weights[first]), q);
+      for (int k = 0; k < f.spec().grain; ++k) {
+        const double e = double(m.weights[first + std::size_t(k)]) - q[k];
+        sum += m.importance[(first + std::size_t(k)) % std::size_t(m.columns)] * e * e;
+      }
     }
   }
   return sum;
@@ -175,9 +181,11 @@ TEST_P(RoundContract, ZeroAndConstantBlocks) {
       ASSERT_TRUE(std::isfinite(q));
       // A constant is a level times a scale. fp16 keeps 11 bits of the scale, 2^-24 is its smallest
       // step, times the largest level; where the sub-blocks share one d, their own scales come in
-      // steps of 1 / scale_max of the largest. Beyond 65504 times all of that it saturates.
-      const float step =
-          std::max(0x1p-8f, layout.scale_max > 0 ? 0.5f / float(layout.scale_max) : 0);
+      // steps of 1 / scale_max of the largest. Beyond 65504 times all of that it saturates. With
+      // powers of two only the levels count, that lie up to 1 : 1.5 apart.
+      const float step = layout.scales == Layout::Scales::power ? 0.2f
+                         : layout.scale_max > 0 ? std::max(0x1p-8f, 0.5f / float(layout.scale_max))
+                                                : 0x1p-8f;
       if (std::fabs(value) <= 65504) {
         ASSERT_NEAR(q, value, std::max(std::fabs(value) * step, 0x1p-25f * 127)) << value;
       }
@@ -226,7 +234,7 @@ TEST_P(RoundContract, SameBytesOnEveryInstructionSet) {
     for (float& w : x) w = m.weights[random() % m.weights.size()] * (trial == 7 ? 1e-6f : 1);
     bool have = false;
     for (const BlockSearch* search : search_registry()) {
-      if (!cpu_supports(search->isa)) continue;
+      if (!cpu_supports(search->isa) || search->joint != (spec.book.count > 0)) continue;
       SearchResult& result = have ? other : first;
       result = {};
       search->run(&spec, x, m.importance.data(), &result);

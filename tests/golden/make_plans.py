@@ -19,7 +19,7 @@ from gguf import GGUFWriter
 
 HERE = pathlib.Path(__file__).parent
 LEVELS = """Q2_K Q3_K_S Q3_K_M Q3_K_L Q4_0 Q4_1 Q5_0 Q5_1 Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K Q8_0 IQ4_NL IQ4_XS F16 BF16
-F32""".split()
+F32 IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ2_M IQ3_XXS IQ3_XS IQ3_S IQ3_M Q2_K_S TQ1_0 TQ2_0 MXFP4_MOE""".split()
 # layers, heads, kv heads, head size, inner width, experts, embedding tied to the head
 SHAPES = {
     "plain": dict(arch="llama", layers=30, heads=9, kv=3, size=64, inner=1536, experts=0, tied=True),

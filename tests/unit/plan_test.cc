@@ -64,7 +64,7 @@ TEST(Plan, NarrowRowsFallBackAndSayWhy) {
   EXPECT_EQ(down.tensor.format->id(), "q5_0");
   EXPECT_THAT(down.reason, HasSubstr("800"));
   EXPECT_EQ(format_of(plan_of("Q2_K"), "blk.1.ffn_down.weight"), "iq4_nl");
-  EXPECT_EQ(fitting_format(*find_format("q4_0"), 40).id(), "f16");
+  EXPECT_EQ(fitting_format(*find_format("q4_0"), 40, false).id(), "f16");
 }
 
 TEST(Plan, BytesAndBits) {

@@ -1,0 +1,52 @@
+// MXFP4: 32 weights in 17 bytes. A byte e, the scale d = 2^(e - 128); then 16 bytes of 4-bit floats
+// (sign, 2 bits of exponent, 1 of mantissa): byte i holds column i in its low half and column i +
+// 16 in its high half. value = d * level, the levels being twice the floats: 0, 1, 2, 3, 4, 6, 8,
+// 12, and the same below zero. Codes are in the order of levels, the two zeros in the middle.
+#include <algorithm>
+#include <cmath>
+
+#include "format/bits.h"
+#include "format/format.h"
+#include "format/levels.h"
+
+namespace nibble {
+namespace {
+
+constexpr std::array<std::int8_t, 16> kLevels = {-12, -8, -6, -4, -3, -2, -1, 0,
+                                                 0,   1,  2,  3,  4,  6,  8,  12};
+
+class Mxfp4 final : public Format {
+ public:
+  Mxfp4()
+      : Format({.id = "mxfp4",
+                .block = 32,
+                .grain = 1,
+                .bytes = 17,
+                .ggml_type = 39,
+                .ggml_name = "MXFP4",
+                .layout = {.scales = Layout::Scales::power, .sub = 32, .levels = kLevels}}) {}
+
+  void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
+    out[0] = std::byte(grid.d > 0 ? std::clamp(std::ilogb(grid.d) + 128, 0, 255) : 0);
+    Code floats[32];
+    for (int i = 0; i < 32; ++i) floats[i] = codes[i] ^ (codes[i] < 8 ? 15u : 8u);
+    put_fields<4, 16>(floats, 32, out + 1);
+  }
+
+  void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
+    grid.d = std::ldexp(1.0f, int(get_u8(in)) - 128);
+    get_fields<4, 16>(in + 1, 32, codes);
+    for (int i = 0; i < 32; ++i) codes[i] ^= codes[i] < 8 ? 8u : 15u;
+    make_effective(grid);
+  }
+};
+
+}  // namespace
+
+namespace registry {
+const Format& format_mxfp4() {
+  static const Mxfp4 format;
+  return format;
+}
+}  // namespace registry
+}  // namespace nibble
