@@ -1,10 +1,11 @@
 // The search for scales and codes of blocks whose columns are coded in groups. One vector lane is
 // one row.
 //
-// In each sub-block several scales are tried with the exact cost of the best points, and the best
-// is refitted in closed form. The super-scale is chosen for them; then the stored integers around
-// each are tried with the exact cost, and the super-scale is refitted for the codes found, as often
-// as that helps.
+// In each sub-block several scales are tried as if the codebook had every point, and the best is
+// refitted in closed form for the best points. The super-scale is chosen for them; then the stored
+// integers around each are tried with the exact cost, and the super-scale is refitted for the codes
+// found. (More rounds of that lower the error of real weights by 0.5%, exact costs already for the
+// first scales by another 1%; each takes half as much time again.)
 #include "round/points.h"
 
 namespace nibble::NIBBLE_ISA {
