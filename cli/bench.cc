@@ -47,12 +47,17 @@ Run add_bench(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   BenchmarkOptions& bench = options->bench;
   app.add_option("model", bench.model, "GGUF file, Hugging Face directory or org/name")->required();
-  app.add_option("-p,--prompt", bench.prompt_tokens, "Tokens of the prompt")->capture_default_str();
+  app.add_option("-p,--prompt", bench.prompt_tokens, "Tokens of the prompt")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
   app.add_option("-n,--tokens", bench.generated_tokens, "Tokens to generate")
+      ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   app.add_option("-r,--rounds", bench.rounds, "Rounds; medians are reported")
       ->capture_default_str();
-  app.add_option("--threads", bench.threads, "Threads; 0: one per core")->capture_default_str();
+  app.add_option("--threads", bench.threads, "Threads; 0: one per core")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
   app.add_flag("--exact", bench.exact,
                "Keep activations in float32 instead of rounding them to 8 bits");
   app.add_flag("--json", options->json, "Print one JSON object");

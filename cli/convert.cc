@@ -8,7 +8,7 @@ namespace nibble::cli {
 
 Run add_convert(CLI::App& app) {
   auto command = std::make_shared<QuantizeCommand>();
-  app.description("Converts a checkpoint into a GGUF file without quantizing it.");
+  app.description("Convert a checkpoint into a GGUF file without quantizing it.");
   add_common_options(app, *command);
   command->options.target = "keep";
   app.add_option("--to", command->options.target,

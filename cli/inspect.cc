@@ -70,7 +70,7 @@ void print(const Inspection& found) {
 
 Run add_inspect(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  app.description("Shows what is in a GGUF file, a .safetensors file or a Hugging Face directory.");
+  app.description("Show what is in a GGUF file, a .safetensors file or a Hugging Face directory.");
   app.add_option("FILE", options->path, "the checkpoint")->required();
   app.add_flag("--json", options->json, "one JSON document on standard output");
   app.add_flag("--all", options->all, "whole arrays, however long (vocabularies)");

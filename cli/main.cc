@@ -47,6 +47,9 @@ int run(int argc, char** argv) {
     runs.emplace_back(sub, command.add(*sub));
   }
   const std::string_view first = argc > 1 ? argv[1] : "-";
+  if (first.starts_with("-") && argc > 1 && !app.get_option_no_throw(std::string(first)))
+    return report(
+        Error(ErrorCode::invalid, fmt::format("no option '{}' (see: nibble --help)", first)));
   if (!first.starts_with("-") && std::none_of(runs.begin(), runs.end(), [&](const auto& each) {
         return each.first->get_name() == first;
       })) {

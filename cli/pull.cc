@@ -31,7 +31,7 @@ int run(const Options& options) {
 
 Run add_pull(CLI::App& app) {
   auto options = std::make_shared<Options>();
-  app.description("Download a model from a Hugging Face hub and print where it lies");
+  app.description("Download a model from a Hugging Face hub and print where it lies.");
   app.add_option("name", options->name, "org/name[@revision][:file]")->required();
   app.add_option("--revision", options->revision, "branch, tag or commit (main)");
   app.add_option("--cache", options->hub.cache, "directory for models ($NIBBLE_CACHE)");

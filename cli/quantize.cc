@@ -8,7 +8,7 @@ namespace nibble::cli {
 
 Run add_quantize(CLI::App& app) {
   auto command = std::make_shared<QuantizeCommand>();
-  app.description("Quantizes a checkpoint into a GGUF file.");
+  app.description("Quantize a checkpoint into a GGUF file.");
   add_common_options(app, *command);
   app.add_option("--to", command->options.target,
                  "a level (Q4_K_M, IQ4_XS, ...: a mixture of formats, as in llama.cpp) or a format "

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 
 namespace nibble {
 namespace {
@@ -162,6 +163,19 @@ Status OutputFile::commit() {
   ::close(fd_);  // only now may others use the temporary name
   fd_ = -1;
   if (!renamed) return error;
+  return {};
+}
+
+Status check_place(const std::string& path, const std::string& source) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (fs::is_directory(path, error))
+    return fail(ErrorCode::invalid, "{}: is a directory; name a file in it", path);
+  if (fs::equivalent(path, source, error))
+    return fail(ErrorCode::invalid, "{}: is the source itself; give another name", path);
+  const fs::path parent = fs::path(path).parent_path();
+  const std::string folder = parent.empty() ? "." : parent.string();
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) return system_error(path, "cannot create");
   return {};
 }
 

@@ -63,6 +63,10 @@ class OutputFile {
   std::uint64_t size_ = 0;
 };
 
+/// Whether the result of long work on `source` can be written to `path`: not where a directory or
+/// the source itself is, and not where no file can be created.
+Status check_place(const std::string& path, const std::string& source);
+
 /// Whole small files. `limit` guards against reading something huge by mistake.
 Result<std::string> read_text(const std::string& path, std::uint64_t limit = 1u << 30);
 Status write_text(const std::string& path, const std::string& text);  // atomic, through OutputFile

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "base/file.h"
 #include "calib/statistics.h"
 
 namespace nibble {
@@ -80,6 +81,7 @@ Result<CalibrationReport> calibrate(const CalibrateOptions& options, Progress& p
   if (!options.overwrite && ::stat(options.output.c_str(), &existing) == 0)
     return fail(ErrorCode::invalid, "{}: exists already; give another name or --force",
                 options.output);
+  NIBBLE_DO(check_place(options.output, options.model));
   NIBBLE_TRY(const Model model, Model::open(options.model));
   NIBBLE_TRY(const Calibration result, run_calibration(model, options, progress));
   NIBBLE_DO(write_imatrix(options.output, result.imatrix));

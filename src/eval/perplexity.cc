@@ -60,7 +60,8 @@ Result<Windows> cut(const Tokenizer& tokenizer, const std::string& text,
   w.first = plain ? 0 : options.context / 2;
   // llama-perplexity spells special tokens as text, and puts BOS over the first token of each
   // window.
-  NIBBLE_TRY(w.tokens, tokenizer.encode(text, {.add_special = !plain, .parse_special = plain}));
+  NIBBLE_TRY_IN(options.text, w.tokens,
+                tokenizer.encode(text, {.add_special = !plain, .parse_special = plain}));
   if (!plain && tokenizer.adds_bos()) w.bos = tokenizer.bos();
   w.count = w.tokens.size() / w.context;
   if (w.count == 0)

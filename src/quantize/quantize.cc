@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 
+#include "base/file.h"
 #include "base/profile.h"
 #include "container/writer.h"
 #include "quantize/file_hash.h"
@@ -42,9 +42,7 @@ void note_choices(const Job& job, Progress& progress) {
 
 Status check_output(const QuantizeOptions& options) {
   if (options.output.empty()) return fail(ErrorCode::invalid, "no output: say -o FILE.gguf");
-  std::error_code error;
-  if (std::filesystem::is_directory(options.output, error))
-    return fail(ErrorCode::invalid, "{}: is a directory; name a file in it", options.output);
+  NIBBLE_DO(check_place(options.output, options.source));
   if (options.force) return {};
   auto status = check_not_there(options.output);
   if (!status)

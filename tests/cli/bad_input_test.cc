@@ -192,6 +192,7 @@ TEST_F(BadInput, Questions) {
     write_file(dir_ / "q.jsonl", text);
     refused(words, std::string("eval ok.gguf --") + kind + " q.jsonl");
   };
+  questions("text", "\xff", {"q.jsonl", "not UTF-8"});
   for (const char* kind : {"task", "choices"}) {
     questions(kind, "", {"q.jsonl", "no items"});
     questions(kind, "{}\n\n{", {"q.jsonl", "line 3", "not valid JSON"});

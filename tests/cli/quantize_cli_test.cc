@@ -87,6 +87,9 @@ TEST_F(QuantizeCli, HelpHasExamples) {
 TEST_F(QuantizeCli, Arguments) {
   refused("", {"subcommand"});
   refused("frobnicate", {"frobnicate"});
+  refused("--frobnicate", {"--frobnicate"});
+  refused("run in.gguf -p a --threads -3", {"threads"});
+  refused("bench in.gguf -p 100000000", {"--prompt"});
   refused("quantize", {"SRC"});
   refused("quantize in.gguf -o out.gguf", {"--to"});
   refused("quantize in.gguf --to Q4_0", {"-o"});
@@ -104,6 +107,9 @@ TEST_F(QuantizeCli, Files) {
   std::filesystem::create_directory(dir_ / "empty");
   refused("quantize empty -o out.gguf --to Q4_0", {"empty"});
   refused("quantize in.gguf -o empty --to Q4_0", {"directory"});
+  refused("quantize in.gguf -o in.gguf --to Q4_0 --force", {"in.gguf", "the source itself"});
+  refused("calibrate in.gguf -o in.gguf --force", {"in.gguf", "the source itself"});
+  refused("calibrate in.gguf -o no/such/out.gguf", {"no/such/out.gguf", "cannot create"});
   const std::string whole = read_file(dir_ / "in.gguf");
   for (const std::size_t size :
        {std::size_t(0), std::size_t(3), std::size_t(100), whole.size() - 1}) {
