@@ -197,15 +197,15 @@ TEST(Quantize, OneWriterAtATime) {
   run(options(dir, "Q4_0"));
 }
 
-TEST(Quantize, InPlace) {
+TEST(Quantize, NeverReplacesItsSource) {
   const TempDir dir;
   write_model(dir / "in.gguf", random_model());
+  const std::string source = read_file(dir / "in.gguf");
   QuantizeOptions wanted = options(dir, "Q8_0");
-  run(wanted);
-  const std::string other = read_file(dir / "out.gguf");
   wanted.output = wanted.source;
-  run(wanted);
-  EXPECT_EQ(read_file(dir / "in.gguf"), other);
+  EXPECT_THAT(error_of(wanted), HasSubstr("in.gguf"));
+  EXPECT_EQ(read_file(dir / "in.gguf"), source);
+  EXPECT_EQ(dir.files(), 1u);
 }
 
 TEST(Quantize, GoesOnAfterACancel) {
