@@ -46,6 +46,7 @@ Result<Journal> Journal::open(const std::string& path, const std::string& job) {
   if (::flock(::fileno(out.file_.get()), LOCK_EX | LOCK_NB) != 0)
     return fail(ErrorCode::io, "{}: another program is writing it; wait for that to end", path);
   out.read(job);  // only now nobody else writes it
+  out.resumed_ = out.filled_;
   if (::ftruncate(::fileno(out.file_.get()), off_t(out.good_)) != 0) return cannot_write(path);
   if (out.good_ == 0) NIBBLE_DO(out.append({{"job", job}}));
   return out;

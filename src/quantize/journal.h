@@ -23,6 +23,7 @@ class Journal {
   static Result<Journal> open(const std::string& path, const std::string& job);
 
   bool empty() const { return !filled_; }
+  bool resumed() const { return resumed_; }       // an earlier run left something
   const Json& budget() const { return budget_; }  // null: not decided
   /// What was measured of a matrix; null: nothing.
   const Json* measured(const std::string& name) const;
@@ -50,6 +51,7 @@ class Journal {
   Json budget_;
   std::map<std::string, Json> measured_;
   std::map<std::size_t, Json> tensors_;
+  bool resumed_ = false;
   bool filled_ = false;     // says more than what the run is about
   std::uint64_t good_ = 0;  // bytes of the file that can be used
 };

@@ -84,7 +84,7 @@ bool can_go_on(const Job& job, const Error& error) {
 Result<QuantizeReport> run(Job& job, const QuantizeOptions& options, Progress& progress) {
   NIBBLE_DO(prepare(job, options, false, progress));
   note_choices(job, progress);
-  const bool resume = !job.journal->empty();
+  const bool resume = job.journal->resumed();
   if (resume) progress.note("going on from where an earlier run was stopped");
   QuantizeReport report = report_of(job);
   NIBBLE_TRY(const auto writer,

@@ -220,6 +220,7 @@ TEST(Quantize, GoesOnAfterACancel) {
   stopped.stop_after = 3;
   const auto report = quantize(wanted, stopped);
   ASSERT_FALSE(report);
+  EXPECT_EQ(stopped.notes.find("going on from"), std::string::npos);
   EXPECT_EQ(report.error().code(), ErrorCode::cancelled);
   EXPECT_FALSE(std::filesystem::exists(dir / "out.gguf"));
 
