@@ -301,6 +301,7 @@ std::span<const float> importance_of(const Job& job, const TensorInfo& tensor) {
 
 Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progress& progress) {
   NIBBLE_DO(check_budget(options));
+  NIBBLE_TRY(job.checkpoint, Checkpoint::open(options.source));
   NIBBLE_TRY(job.recipe, recipe_of(options, plan_only, progress));
   NIBBLE_TRY(job.rounder, rounder_of(job.recipe));
   NIBBLE_TRY(job.transforms, transforms_of(job.recipe));
@@ -311,7 +312,6 @@ Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progres
     NIBBLE_TRY(Override each, parse_override(text));
     overrides.push_back(std::move(each));
   }
-  NIBBLE_TRY(job.checkpoint, Checkpoint::open(options.source));
   const bool wanted =
       wants_importance(options, job.rounder->needs_stats()) || !job.transforms.empty();
   if (budgeted && !job.transforms.empty())
