@@ -29,6 +29,9 @@ KEYS = {"general.architecture": "test", "a.u8": 200, "a.i8": -100, "a.u16": 6000
         "v.f64": [2.5], "v.empty": []}
 TENSORS = [("vector", "F32", [5]), ("matrix", "Q4_0", [64, 3]), ("half", "F16", [7, 3, 2]), ("wide", "Q6_K", [256, 2, 2, 2])]
 
+# Types of the package that nibble has no format for: of activations, of tables, and newer ones.
+UNKNOWN = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64", "NVFP4", "Q1_0")
+
 
 def tool(*arguments):
     done = subprocess.run([TOOL, *map(str, arguments)], capture_output=True, text=True)
@@ -89,8 +92,7 @@ def read_files(checks, home):
     wanted = []
     for kind in gguf.GGMLQuantizationType:
         block, size = gguf.GGML_QUANT_SIZES[kind]
-        if kind.name in ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
-                         "IQ4_NL", "IQ4_XS"):
+        if kind.name not in UNKNOWN:
             data = random.integers(0, 255, (3, size * (256 // block)), np.uint8)
             writer.add_tensor(kind.name, data, raw_shape=data.shape, raw_dtype=kind)
             wanted.append({"name": kind.name, "shape": [3, 256], "type": int(kind), "sha256": hashlib.sha256(data).hexdigest()})
@@ -105,12 +107,12 @@ def read_files(checks, home):
 def unknown_type(checks, home):
     path = home / "unknown.gguf"
     writer = gguf.GGUFWriter(path, "test")
-    data = np.zeros((1, 66), np.uint8)
-    writer.add_tensor("x", data, raw_shape=data.shape, raw_dtype=gguf.GGMLQuantizationType.IQ2_XXS)
+    data = np.zeros((1, 40), np.uint8)
+    writer.add_tensor("x", data, raw_shape=data.shape, raw_dtype=gguf.GGMLQuantizationType.Q8_1)
     for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
         step()
     done = subprocess.run([TOOL, "dump", str(path)], capture_output=True, text=True)
-    checks.equal("unknown type", (done.returncode, "tensor 'x': has type 16 (IQ2_XXS)" in done.stderr), (2, True))
+    checks.equal("unknown type", (done.returncode, "tensor 'x': has type 9 (Q8_1)" in done.stderr), (2, True))
 
 
 def main():
