@@ -200,7 +200,10 @@ class Search {
       const Floats up = max(m.high * (1 / high), m.low * (1 / low));
       const Floats down = min(m.high * (1 / low), m.low * (1 / high));
       const int tries = spec_.level_count <= 8 ? 6 : spec_.level_count <= 64 ? 12 : 5;
-      const float reach = spec_.level_count <= 16 ? 2.5f : 1.5f;
+      // Where columns count by what they read, the largest weight is often one that counts little.
+      // Sixteen even levels gain most: Q4_0 by importance 8% of the KL divergence of SmolLM2-135M.
+      const bool clip = spec_.clip && spec_.consecutive && spec_.level_count == 16;
+      const float reach = clip ? 5.0f : spec_.level_count <= 16 ? 2.5f : 1.5f;
       const auto part = [&](int k) {
         const float t = float(k) / float(tries - 1);
         return steps / (steps + 2 * ((reach + 0.8f) * t * t - 0.8f));
@@ -372,10 +375,14 @@ void search(const SearchSpec& spec, const float* x, const float* h, SearchResult
   for (int lane = 0; lane < kStripRows; lane += kLanes) {
     if (spec.sub == 16)
       Search<Levels, kOffset, 16>(spec, x + lane, h).run(out, lane);
-    else if (!kOffset && spec.sub == 256)
-      Search<Levels, false, 256>(spec, x + lane, h).run(out, lane);
-    else
+    else if (kOffset || spec.sub == 32)
       Search<Levels, kOffset, 32>(spec, x + lane, h).run(out, lane);
+    else if (spec.sub == 64)
+      Search<Levels, false, 64>(spec, x + lane, h).run(out, lane);
+    else if (spec.sub == 128)
+      Search<Levels, false, 128>(spec, x + lane, h).run(out, lane);
+    else
+      Search<Levels, false, 256>(spec, x + lane, h).run(out, lane);
   }
 }
 

@@ -188,6 +188,7 @@ class BlockwiseSearch final : public StripMethod {
         spec_(search_spec(format)),
         importance_(normalised(importance, spec_.block)) {
     spec_.favour_large = favour_large;
+    spec_.clip = !favour_large;
   }
 
   std::unique_ptr<Scratch> scratch() const override { return std::make_unique<Workspace>(); }
@@ -252,6 +253,7 @@ SearchSpec search_spec(const Format& format) {
                   .level_count = int(l.levels.size()),
                   .consecutive = l.levels.back() - l.levels.front() == int(l.levels.size()) - 1,
                   .favour_large = false,
+                  .clip = false,
                   .levels = l.levels.data(),
                   .book = {}};
   if (const Codebook* book = l.codebook)

@@ -7,7 +7,7 @@
 namespace nibble {
 
 /// Rows that are searched together.
-inline constexpr int kStripRows = 16;
+inline constexpr int kStripRows = 32;
 
 /// A codebook (see format/codebook.h), or none.
 struct PointSpec {
@@ -28,6 +28,7 @@ struct SearchSpec {
   int first_code, level_count;
   bool consecutive;   // levels are integers in a row
   bool favour_large;  // an error counts more on larger weights
+  bool clip;          // scales that clip the largest weights a lot are tried too
   const int8_t* levels;
   PointSpec book;
 };
