@@ -223,16 +223,22 @@ void round(Groups& codes, const SearchSpec& spec, const float* u, int64_t stride
   }
 }
 
-/// kColumns columns for all lanes: their sums stay in registers.
+constexpr int kSpreadRows = 16;
+
+/// kColumns columns of kSpreadRows rows: their sums stay in registers. m: [count][stride].
 template <int kColumns>
 void spread_columns(const float* m, int64_t stride, int64_t count, const float* errors, float* x) {
-  constexpr int kGroups = kStripRows / kLanes;
+  constexpr int kGroups = kSpreadRows / kLanes;
   Floats sum[kColumns][kGroups]{};
-  for (int64_t j = 0; j < count; ++j)
-    for (int g = 0; g < kGroups; ++g) {
-      const Floats e = load(errors + j * kStripRows + g * kLanes);
-      for (int c = 0; c < kColumns; ++c) sum[c][g] += e * m[j * stride + c];
+  for (int64_t j = 0; j < count; ++j) {
+    Floats e[kGroups];
+    for (int g = 0; g < kGroups; ++g) e[g] = load(errors + j * kStripRows + g * kLanes);
+#pragma GCC unroll 12
+    for (int c = 0; c < kColumns; ++c) {
+      const Floats factor = splat(m[j * stride + c]);
+      for (int g = 0; g < kGroups; ++g) sum[c][g] = multiply_add(e[g], factor, sum[c][g]);
     }
+  }
   for (int c = 0; c < kColumns; ++c)
     for (int g = 0; g < kGroups; ++g) {
       float* p = x + c * kStripRows + g * kLanes;
@@ -242,10 +248,31 @@ void spread_columns(const float* m, int64_t stride, int64_t count, const float* 
 
 void spread(const float* m, int64_t stride, int64_t count, const float* errors, float* x,
             int64_t columns) {
-  int64_t k = 0;
-  for (; k + 4 <= columns; k += 4)
-    spread_columns<4>(m + k, stride, count, errors, x + k * kStripRows);
-  for (; k < columns; ++k) spread_columns<1>(m + k, stride, count, errors, x + k * kStripRows);
+  constexpr int kTile = kLanes < kSpreadRows ? 6 : 12;
+  constexpr int kPanel = 24;
+  // Rows of m are often a power of two apart and would push each other out of the cache.
+  float panel[256 * kPanel];
+  for (int64_t k = 0; k < columns; k += kPanel) {
+    const int64_t width = columns - k < kPanel ? columns - k : kPanel;
+    for (int64_t j = 0; j < count; ++j) {
+      const float* const from = m + j * stride + k;
+      float* const to = panel + j * kPanel;
+      if (width == kPanel)
+        __builtin_memcpy(to, from, sizeof(float) * kPanel);
+      else
+        for (int64_t c = 0; c < width; ++c) to[c] = from[c];
+      __builtin_prefetch(from + kPanel + 8);  // no prefetcher sees the next lines coming
+      __builtin_prefetch(from + 2 * kPanel - 1);
+    }
+    for (int row = 0; row < kStripRows; row += kSpreadRows) {
+      float* const out = x + k * kStripRows + row;
+      int64_t c = 0;
+      for (; c + kTile <= width; c += kTile)
+        spread_columns<kTile>(panel + c, kPanel, count, errors + row, out + c * kStripRows);
+      for (; c < width; ++c)
+        spread_columns<1>(panel + c, kPanel, count, errors + row, out + c * kStripRows);
+    }
+  }
 }
 
 /// Coordinate descent in one block. `g` is the gradient: what the loss falls by, to first order,

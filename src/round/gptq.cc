@@ -55,7 +55,7 @@ class FeedbackMethod final : public StripMethod {
     auto& space = static_cast<Workspace&>(scratch);
     feed(strip, space);
     gradient(strip, space);
-    for (int i = 0; i < kDescents && descend(space); ++i) {
+    for (int i = 1; i <= kDescents && descend(space, i == kDescents); ++i) {
     }
     for (std::size_t i = 0; i < factor_.order.size(); ++i)
       sink.put(factor_.order[i], space.found[i]);
@@ -111,8 +111,9 @@ class FeedbackMethod final : public StripMethod {
     }
   }
 
-  /// One round over all blocks; false if nothing changed.
-  bool descend(Workspace& space) const {
+  /// One round over all blocks; false if nothing changed. The last one has no use for the gradient
+  /// of blocks that it has passed.
+  bool descend(Workspace& space, bool last) const {
     const int n = spec_.block;
     bool any = false;
     for (std::int64_t i = 0; i < blocks(); ++i) {
@@ -121,7 +122,9 @@ class FeedbackMethod final : public StripMethod {
                             &space.found[std::size_t(i)], space.block))
         continue;
       any = true;
-      feedback_.spread(row(factor_.h, columns_, j, 0), columns_, n, space.block, space.x.get(), j);
+      if (!last)
+        feedback_.spread(row(factor_.h, columns_, j, 0), columns_, n, space.block, space.x.get(),
+                         j);
       feedback_.spread(row(factor_.h, columns_, j, j + n), columns_, n, space.block,
                        at(space, i + 1), columns_ - j - n);
     }

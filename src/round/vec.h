@@ -1,9 +1,15 @@
 // Vectors as wide as the instruction set this file is compiled for has registers. Each lane is one
-// row of weights and computes alone, in IEEE operations that are never fused: so the width does not
-// change any result. Included by per-ISA files only.
+// row of weights and computes alone, in IEEE operations that are fused only where multiply_add()
+// says so: so the width does not change any result. Included by per-ISA files only.
 #pragma once
 
 #include <stdint.h>
+
+#if defined(NIBBLE_ISA_avx512) || defined(NIBBLE_ISA_avx2)
+#include <immintrin.h>
+#elif defined(NIBBLE_ISA_neon)
+#include <arm_neon.h>
+#endif
 
 #if defined(NIBBLE_ISA_avx512)
 #define NIBBLE_VECTOR_BYTES 64
@@ -57,6 +63,20 @@ static inline Floats sqrt(Floats x) {
   Floats out{};
   for (int l = 0; l < kLanes; ++l) out[l] = __builtin_sqrtf(x[l]);
   return out;
+}
+
+/// a * b + c, rounded once.
+static inline Floats multiply_add(Floats a, Floats b, Floats c) {
+#if defined(NIBBLE_ISA_avx512)
+  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(NIBBLE_ISA_avx2)
+  return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(NIBBLE_ISA_neon)
+  return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  for (int l = 0; l < kLanes; ++l) c[l] = __builtin_fmaf(a[l], b[l], c[l]);
+  return c;
+#endif
 }
 
 /// To the nearest integer, ties to even; |x| < 2^22.
