@@ -3,6 +3,7 @@
 #include <cblas.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/profile.h"
 
@@ -22,6 +23,7 @@ void MomentSums::add(const std::string& tap, const float* values, std::int64_t t
   if (sum.values.empty()) {
     sum.columns = width;
     sum.values.resize(std::size_t(width * width));
+    sum.largest.resize(std::size_t(width));
   }
   sum.count += std::uint64_t(tokens);
   const profile::Timed timed(profile::Phase::moments,
@@ -32,6 +34,10 @@ void MomentSums::add(const std::string& tap, const float* values, std::int64_t t
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, int(rows), int(width - begin), k, 1,
                 values + begin, n, values + begin, n, 1, sum.values.data() + begin * width + begin,
                 n);
+    for (std::int64_t t = 0; t < tokens; ++t)
+      for (std::int64_t j = begin; j < begin + rows; ++j)
+        sum.largest[std::size_t(j)] =
+            std::max(sum.largest[std::size_t(j)], std::abs(values[t * width + j]));
   });
 }
 

@@ -15,6 +15,7 @@ struct SecondMoment {
   std::int64_t columns = 0;
   std::uint64_t count = 0;
   std::vector<float> values;
+  std::vector<float> largest = {};  // |x_j| of any token; empty: not known
 };
 
 /// How a second moment is made safe: values of few tokens overfit, and dead columns make it

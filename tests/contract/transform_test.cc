@@ -121,5 +121,26 @@ TEST(Rewrite, AwqEnlargesColumnsThatReadMuch) {
   EXPECT_GT(changed, 0);
 }
 
+TEST(Transforms, SmoothQuantMakesInputsAndWeightsEquallyLarge) {
+  constexpr std::size_t kColumns = 4;
+  const std::vector<float> weights = {0.5f, -2, 0, 0.25f, -0.125f, 1, 0, 4};  // two rows
+  SecondMoment moment{kColumns, 1, std::vector<float>(kColumns * kColumns), {8, 0.5f, 1, 0}};
+  FoldTask task{.from = {}, .to = {}, .moment = &moment, .held_out = &moment};
+  RoundTask& reader = task.to.emplace_back();
+  reader.rows = 2, reader.columns = kColumns;
+  reader.load = [&](std::int64_t begin, std::int64_t end, float* out) {
+    std::copy(weights.begin() + begin * 4, weights.begin() + end * 4, out);
+  };
+  ThreadPool pool(1);
+  const auto scales = find_transform("smoothquant")->scales(task, pool);
+  ASSERT_TRUE(scales) << scales.error().message();
+  ASSERT_EQ(scales->size(), kColumns);
+  EXPECT_FLOAT_EQ(8 / (*scales)[0], 0.5f * (*scales)[0]);
+  EXPECT_FLOAT_EQ(0.5f / (*scales)[1], 2 * (*scales)[1]);
+  for (const float scale : *scales) EXPECT_TRUE(std::isfinite(scale) && scale > 0) << scale;
+  moment.largest.clear();
+  EXPECT_TRUE(find_transform("smoothquant")->scales(task, pool)->empty());
+}
+
 }  // namespace
 }  // namespace nibble
