@@ -15,8 +15,29 @@
 namespace nibble {
 namespace {
 
+/// What a user can do about an error of the system; empty where nothing general can be said.
+const char* next_step(int error) {
+  switch (error) {
+    case ENOENT:
+    case ENOTDIR:
+      return "; is the path right?";
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return "; change its permissions or take another place";
+    case ENOSPC:
+    case EDQUOT:
+      return "; free some space or take another place";
+    case EMFILE:
+    case ENFILE:
+      return "; raise the limit of open files (ulimit -n)";
+    default:
+      return "";
+  }
+}
+
 tl::unexpected<Error> system_error(const std::string& path, const char* what) {
-  return fail(ErrorCode::io, "{}: {}: {}", path, what, std::strerror(errno));
+  return fail(ErrorCode::io, "{}: {}: {}{}", path, what, std::strerror(errno), next_step(errno));
 }
 
 Status write_all(int fd, std::span<const std::byte> bytes, const std::string& path,

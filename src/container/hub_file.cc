@@ -141,7 +141,10 @@ bool momentary(const HttpReply& reply) {
 }
 
 Status explain(const HttpReply& reply, const std::string& url) {
-  if (!reply.failure.empty()) return fail(ErrorCode::io, "{}: {}", url, reply.failure);
+  if (!reply.failure.empty())
+    return fail(ErrorCode::io,
+                "{}: {}; is the network up? HF_ENDPOINT can name another hub, such as a mirror",
+                url, reply.failure);
   switch (reply.status) {
     case 200:
     case 206:

@@ -20,19 +20,23 @@ struct Scores {
 };
 
 struct Loaded {
+  std::string path;
   Model model;
-  std::unique_ptr<Runtime> runtime;
-  std::unique_ptr<Session> session;
+  std::unique_ptr<Runtime> runtime = nullptr;
+  std::unique_ptr<Session> session = nullptr;
   Scores scores{};
 
-  static Result<Loaded> load(const std::string& path, const EvaluateOptions& options,
-                             Progress& progress) {
+  static Result<Loaded> open(const std::string& path) {
     NIBBLE_TRY(Model model, Model::open(path));
+    return Loaded{path, std::move(model)};
+  }
+
+  Status load(const EvaluateOptions& options, Progress& progress) {
     const RuntimeOptions runtime_options{
         .threads = options.threads, .precision = options.fast ? Precision::fast : Precision::exact};
-    NIBBLE_TRY_IN(path, auto runtime, Runtime::load(model, runtime_options, progress));
-    auto session = std::make_unique<Session>(*runtime, options.context);
-    return Loaded{std::move(model), std::move(runtime), std::move(session)};
+    NIBBLE_TRY_IN(path, runtime, Runtime::load(model, runtime_options, progress));
+    session = std::make_unique<Session>(*runtime, options.context);
+    return {};
   }
 };
 
@@ -146,19 +150,18 @@ Divergence divergence_of(Scores& scores) {
   return d;
 }
 
-Status check_vocabulary(const Loaded& model, const Loaded& other, const std::string& path,
-                        const std::string& other_path) {
+Status check_vocabulary(const Loaded& model, const Loaded& other) {
   const std::uint32_t vocab = model.model.config().vocab, other_vocab = other.model.config().vocab;
   if (vocab == other_vocab) return {};
   return fail(ErrorCode::invalid,
-              "{} has {} tokens in its vocabulary and {} has {}: they can't be compared", path,
-              vocab, other_path, other_vocab);
+              "{} has {} tokens in its vocabulary and {} has {}: they can't be compared",
+              model.path, vocab, other.path, other_vocab);
 }
 
-Evaluation evaluation_of(const std::string& path, const Windows& windows, bool compared,
-                         Scores& scores) {
+Evaluation evaluation_of(Loaded& model, const Windows& windows, bool compared) {
+  Scores& scores = model.scores;
   Evaluation out;
-  out.model = path;
+  out.model = model.path;
   out.windows = windows.count;
   out.tokens = scores.nll.size();
   out.perplexity = exp_of(mean_of(scores.nll));
@@ -175,20 +178,23 @@ Result<std::vector<Evaluation>> evaluate(const EvaluateOptions& options, Progres
                 options.context);
   if (options.models.empty()) return fail(ErrorCode::invalid, "no model to evaluate");
   NIBBLE_TRY(const std::string text, read_text(options.text));
+  // What can be wrong is looked at before the weights, which take their time.
   std::vector<Loaded> models;
   for (const std::string& path : options.models) {
-    NIBBLE_TRY(Loaded loaded, Loaded::load(path, options, progress));
-    models.push_back(std::move(loaded));
-    NIBBLE_DO(check_vocabulary(models[0], models.back(), options.models[0], path));
+    NIBBLE_TRY(Loaded opened, Loaded::open(path));
+    models.push_back(std::move(opened));
+    NIBBLE_DO(check_vocabulary(models[0], models.back()));
+  }
+  std::optional<Loaded> reference;
+  if (!options.reference.empty()) {
+    NIBBLE_TRY(reference, Loaded::open(options.reference));
+    NIBBLE_DO(check_vocabulary(models[0], *reference));
   }
   NIBBLE_TRY_IN(options.models[0], const Tokenizer tokenizer,
                 Tokenizer::open(models[0].model.source()));
   NIBBLE_TRY(const Windows windows, cut(tokenizer, text, options));
-  std::optional<Loaded> reference;
-  if (!options.reference.empty()) {
-    NIBBLE_TRY(reference, Loaded::load(options.reference, options, progress));
-    NIBBLE_DO(check_vocabulary(models[0], *reference, options.models[0], options.reference));
-  }
+  for (Loaded& model : models) NIBBLE_DO(model.load(options, progress));
+  if (reference) NIBBLE_DO(reference->load(options, progress));
   progress.begin("evaluating", windows.count, "windows");
   for (std::uint64_t i = 0; i < windows.count; ++i) {
     if (progress.cancelled())
@@ -204,9 +210,8 @@ Result<std::vector<Evaluation>> evaluate(const EvaluateOptions& options, Progres
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   std::vector<Evaluation> results;
-  for (std::size_t i = 0; i < models.size(); ++i) {
-    results.push_back(
-        evaluation_of(options.models[i], windows, reference.has_value(), models[i].scores));
+  for (Loaded& model : models) {
+    results.push_back(evaluation_of(model, windows, reference.has_value()));
     results.back().seconds = seconds, results.back().text_sha256 = text_sha256;
   }
   return results;
