@@ -82,10 +82,13 @@ class Model {
   /// The stored bytes if they are already what a GGUF would hold (no rewrite needed), else empty.
   std::span<const std::byte> stored(std::size_t index) const;
   /// Multiplies the rows (the elements of a vector) and the columns of a tensor, and its bias if it
-  /// has one, on loading; empty: by 1. Its values are then no longer the stored ones. Rescaling
-  /// again multiplies the scales.
+  /// has one, on loading; empty: by 1. Its values are then no longer the stored ones. Changes are
+  /// made one after the other.
   void rescale(const std::string& name, std::span<const float> rows,
                std::span<const float> columns);
+  /// Likewise turns every group of `width` rows, or columns: y_i = sum_k matrix[i][k] x_k.
+  void turn_rows(const std::string& name, std::span<const float> matrix, std::uint32_t width);
+  void turn_columns(const std::string& name, std::span<const float> matrix, std::uint32_t width);
   /// Gives pages of these rows back to the system.
   void release_rows(std::size_t index, std::uint64_t begin, std::uint64_t end) const;
 
@@ -96,13 +99,17 @@ class Model {
     std::uint64_t head_rows = 0;  // interleave_heads: rows a head
     bool computed = false;        // rope_freqs.weight from the config
   };
-  struct Scales {
-    std::vector<float> rows, columns;  // empty: 1
+  /// Made to rows on loading. Empty: nothing.
+  struct Change {
+    std::vector<float> rows = {}, columns = {};            // scales
+    std::vector<float> turn_rows = {}, turn_columns = {};  // [width][width]
+    std::uint64_t width = 1;                               // of the turns
   };
   void load_stored_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
                         float* out) const;
-  void apply(const Scales& scales, std::uint64_t begin, std::uint64_t end, std::uint64_t columns,
-             float* out) const;
+  void change(const std::string& name, const Change& change);
+  static void apply(const Change& change, std::uint64_t begin, std::uint64_t end,
+                    std::uint64_t columns, float* out);
   Status from_gguf();
   Status from_hf();
   Status bind(const Weight& weight, std::string_view stored_name, const TensorRule* rule);
@@ -114,7 +121,7 @@ class Model {
   std::vector<TensorInfo> tensors_;
   std::vector<Origin> origins_;
   std::unordered_map<std::string, std::size_t> index_;
-  std::unordered_map<std::size_t, Scales> scales_;  // by tensor
+  std::unordered_map<std::size_t, std::vector<Change>> changes_;  // by tensor, in their order
 };
 
 /// Metadata that a GGUF of this model starts from. For a Hugging Face source: general.* and the

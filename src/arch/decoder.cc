@@ -152,6 +152,7 @@ class Builder {
          .window = windowed ? c_.window : 0});
     linear("attn_output", kMixed, kDelta, "attn_out", c_.output_bias);
     if (c_.heads == c_.kv_heads) fold("attn_v.weight", {"attn_output.weight"});
+    graph_.turns.push_back({name("attn_v.weight"), name("attn_output.weight"), c_.head_dim});
     if (traits_.post_norms) norm("post_attention_norm.weight", kDelta, kDelta, c_.hidden);
     add({.kind = Node::Kind::add, .in = {kHidden, kDelta}, .out = kHidden});
   }

@@ -62,6 +62,13 @@ struct Fold {
   std::vector<std::string> to;  // linears whose columns (inputs) are divided
 };
 
+/// Two matrices between which every group of `width` channels may be turned by one orthogonal
+/// matrix: the rows (and bias) of `from`, and the columns of `to`.
+struct Turn {
+  std::string from, to;
+  std::uint32_t width = 0;
+};
+
 struct Graph {
   ModelConfig config;
   int slots = 0;
@@ -71,6 +78,7 @@ struct Graph {
   std::vector<Node> after;                // final norm and head
   std::vector<Weight> weights;            // in the order a GGUF holds them
   std::vector<Fold> folds;
+  std::vector<Turn> turns;
   bool rope_neighbours = false;  // GGUF llama order: pairs (2i, 2i+1)
 };
 

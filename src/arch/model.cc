@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "arch/arch.h"
@@ -11,6 +12,20 @@ namespace nibble {
 namespace {
 
 using Rewrite = TensorRule::Rewrite;
+
+/// Every group of `width` consecutive items of `size` floats.
+void turn_groups(const std::vector<float>& matrix, std::uint64_t width, std::uint64_t groups,
+                 std::uint64_t size, float* data) {
+  std::vector<float> before(width * size);
+  for (std::uint64_t g = 0; g < groups; ++g, data += width * size) {
+    std::copy_n(data, before.size(), before.begin());
+    std::fill_n(data, before.size(), 0.0f);
+    for (std::uint64_t i = 0; i < width; ++i)
+      for (std::uint64_t k = 0; k < width; ++k)
+        for (std::uint64_t j = 0; j < size; ++j)
+          data[i * size + j] += matrix[i * width + k] * before[k * size + j];
+  }
+}
 
 const Arch* find_arch(std::string_view id) {
   for (const Arch* arch : arch_registry())
@@ -150,38 +165,61 @@ std::uint64_t Model::stored_row(const Origin& origin, std::uint64_t row) const {
   return row - inside + inside / 2 + inside % 2 * (origin.head_rows / 2);
 }
 
-void Model::rescale(const std::string& name, std::span<const float> rows,
-                    std::span<const float> columns) {
-  const auto multiply = [](std::vector<float>& present, std::span<const float> by) {
-    if (present.empty()) present.assign(by.size(), 1);
-    for (std::size_t i = 0; i < by.size(); ++i) present[i] *= by[i];
-  };
-  const std::size_t index = *find(name);
-  multiply(scales_[index].rows, rows);
-  multiply(scales_[index].columns, columns);
-  if (!name.ends_with(".weight") || rows.empty()) return;
-  const auto bias = find(name.substr(0, name.size() - 6) + "bias");
-  if (bias) multiply(scales_[*bias].rows, rows);
+/// The rows of a matrix are the elements of its bias.
+void Model::change(const std::string& name, const Change& change) {
+  changes_[*find(name)].push_back(change);
+  if (!name.ends_with(".weight") || (change.rows.empty() && change.turn_rows.empty())) return;
+  if (const auto bias = find(name.substr(0, name.size() - 6) + "bias"))
+    changes_[*bias].push_back(
+        {.rows = change.rows, .turn_rows = change.turn_rows, .width = change.width});
 }
 
-void Model::apply(const Scales& scales, std::uint64_t begin, std::uint64_t end,
-                  std::uint64_t columns, float* out) const {
+void Model::rescale(const std::string& name, std::span<const float> rows,
+                    std::span<const float> columns) {
+  change(name, {.rows = {rows.begin(), rows.end()}, .columns = {columns.begin(), columns.end()}});
+}
+
+void Model::turn_rows(const std::string& name, std::span<const float> matrix, std::uint32_t width) {
+  NIBBLE_CHECK(matrix.size() == std::size_t(width) * width);
+  change(name, {.turn_rows = {matrix.begin(), matrix.end()}, .width = width});
+}
+
+void Model::turn_columns(const std::string& name, std::span<const float> matrix,
+                         std::uint32_t width) {
+  NIBBLE_CHECK(matrix.size() == std::size_t(width) * width);
+  change(name, {.turn_columns = {matrix.begin(), matrix.end()}, .width = width});
+}
+
+void Model::apply(const Change& change, std::uint64_t begin, std::uint64_t end,
+                  std::uint64_t columns, float* out) {
+  if (!change.turn_rows.empty())
+    turn_groups(change.turn_rows, change.width, (end - begin) / change.width, columns, out);
+  if (!change.turn_columns.empty())
+    turn_groups(change.turn_columns, change.width, (end - begin) * columns / change.width, 1, out);
+  if (change.rows.empty() && change.columns.empty()) return;
   for (std::uint64_t r = begin; r < end; ++r, out += columns) {
-    const float row = scales.rows.empty() ? 1 : scales.rows[r];
+    const float row = change.rows.empty() ? 1 : change.rows[r];
     for (std::uint64_t j = 0; j < columns; ++j)
-      out[j] *= scales.columns.empty() ? row : row * scales.columns[j];
+      out[j] *= change.columns.empty() ? row : row * change.columns[j];
   }
 }
 
 void Model::load_rows(std::size_t index, std::uint64_t begin, std::uint64_t end, float* out) const {
-  const auto scaled = scales_.find(index);
-  load_stored_rows(index, begin, end, out);
-  if (scaled == scales_.end()) return;
+  const auto found = changes_.find(index);
+  if (found == changes_.end()) return load_stored_rows(index, begin, end, out);
   const bool vector = tensors_[index].shape.size() == 1;
-  if (vector)
-    apply(scaled->second, 0, tensors_[index].elements(), 1, out);
-  else
-    apply(scaled->second, begin, end, tensors_[index].columns(), out);
+  const std::uint64_t columns = vector ? 1 : tensors_[index].columns();
+  if (vector) begin = 0, end = tensors_[index].elements();
+  std::uint64_t width = 1;
+  for (const Change& change : found->second)
+    if (!change.turn_rows.empty()) width = std::max(width, change.width);
+  const std::uint64_t first = begin / width * width, last = (end + width - 1) / width * width;
+  std::vector<float> whole;
+  if (first != begin || last != end) whole.resize((last - first) * columns);
+  float* const rows = whole.empty() ? out : whole.data();
+  load_stored_rows(index, first, last, rows);
+  for (const Change& change : found->second) apply(change, first, last, columns, rows);
+  if (!whole.empty()) std::copy_n(rows + (begin - first) * columns, (end - begin) * columns, out);
 }
 
 void Model::load_stored_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
@@ -224,12 +262,12 @@ void Model::load_bytes(std::size_t index, std::uint64_t begin, std::uint64_t end
 
 bool Model::keeps_values(std::size_t index) const {
   return !origins_[index].computed && origins_[index].rewrite != Rewrite::add_one &&
-         !scales_.contains(index);
+         !changes_.contains(index);
 }
 
 std::span<const std::byte> Model::stored(std::size_t index) const {
   const Origin& origin = origins_[index];
-  if (origin.computed || origin.rewrite != Rewrite::none || scales_.contains(index)) return {};
+  if (origin.computed || origin.rewrite != Rewrite::none || changes_.contains(index)) return {};
   return source_->data(origin.source_index);
 }
 

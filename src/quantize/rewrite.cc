@@ -139,6 +139,13 @@ Status rewrite(Model& model, const std::vector<const Transform*>& transforms, co
                const RewriteOptions& options, Progress& progress) {
   ThreadPool pool(options.threads);
   for (const Transform* transform : transforms) {
+    for (const Turn& turn : model.graph().turns) {
+      const std::vector<float> matrix = transform->turn(turn.width);
+      if (matrix.empty()) continue;
+      model.turn_rows(turn.from, matrix, turn.width);
+      model.turn_columns(turn.to, matrix, turn.width);
+    }
+    if (!transform->scales_folds()) continue;
     Rewriter rewriter(model, options, pool);
     NIBBLE_TRY(const auto scales, rewriter.choose(*transform, corpus, progress));
     rewriter.apply(scales);

@@ -20,8 +20,9 @@ struct RewriteOptions {
   const Rounder* rounder = nullptr;
 };
 
-/// Rescales the weights of `model` along its folds, one transform after the other, and checks that
-/// every block still makes the same of a window of the text. Errors: it does not.
+/// Rescales and turns the weights of `model` along its folds and turns, one transform after the
+/// other, and checks that every block still makes the same of a window of the text. Errors: it does
+/// not.
 Status rewrite(Model& model, const std::vector<const Transform*>& transforms, const Corpus& corpus,
                const RewriteOptions& options, Progress& progress);
 

@@ -1,8 +1,9 @@
 // WHAT rewrite of the network keeps its function but quantizes better.
 //
 // A rewrite moves a scale of each channel across a fold of the graph (arch/graph.h): what comes out
-// of `from` is divided by it, and the columns of the matrices that read it are multiplied. The file
-// needs nothing special, since both are ordinary weights.
+// of `from` is divided by it, and the columns of the matrices that read it are multiplied. Or it
+// turns what comes out of `from`, and the columns that read it back. The file needs nothing
+// special, since both are ordinary weights.
 #pragma once
 
 #include <span>
@@ -28,8 +29,14 @@ class Transform {
  public:
   virtual ~Transform() = default;
   virtual std::string_view id() const = 0;  // "awq"
+  /// Whether it has scales() to choose, which takes a run of the calibration text.
+  virtual bool scales_folds() const { return true; }
   /// A scale for each channel, finite and not zero; empty: the fold stays as it is.
-  virtual Result<std::vector<float>> scales(const FoldTask& task, ThreadPool& pool) const = 0;
+  virtual Result<std::vector<float>> scales(const FoldTask&, ThreadPool&) const {
+    return std::vector<float>{};
+  }
+  /// An orthogonal matrix [width][width]; empty: no turn.
+  virtual std::vector<float> turn(std::uint32_t) const { return {}; }
 };
 
 std::span<const Transform* const> transform_registry();

@@ -121,6 +121,43 @@ TEST(Rewrite, AwqEnlargesColumnsThatReadMuch) {
   EXPECT_GT(changed, 0);
 }
 
+TEST(Transforms, HadamardIsOrthogonalAndSpreadsEveryChannel) {
+  for (const std::uint32_t width : {64u, 96u, 128u}) {
+    const std::uint32_t size = width & (~width + 1);  // the power of two in it
+    const std::vector<float> h = find_transform("hadamard")->turn(width);
+    ASSERT_EQ(h.size(), width * width);
+    for (std::uint32_t a = 0; a < width; ++a) {
+      EXPECT_EQ(std::count_if(h.begin() + a * width, h.begin() + (a + 1) * width,
+                              [](float x) { return x != 0; }),
+                size);
+      for (std::uint32_t b = 0; b < width; ++b) {
+        float product = 0;
+        for (std::uint32_t k = 0; k < width; ++k) product += h[a * width + k] * h[b * width + k];
+        EXPECT_NEAR(product, a == b, 1e-6f) << width << ": " << a << ", " << b;
+      }
+    }
+  }
+}
+
+TEST(Rewrite, HadamardTurnsValuesAndWhatReadsThem) {
+  Model model = *Model::open(folder("qwen2"));
+  ASSERT_TRUE(rewrite(model, {find_transform("hadamard")}, some_tokens(model),
+                      options_for(model, "qwen2"), no_progress()));
+  for (const char* name : {"blk.0.attn_v.weight", "blk.0.attn_v.bias", "blk.1.attn_output.weight"})
+    EXPECT_FALSE(model.keeps_values(*model.find(name))) << name;
+  EXPECT_TRUE(model.keeps_values(*model.find("blk.0.attn_q.weight")));
+  // Rows one by one are those of the whole.
+  const std::size_t v = *model.find("blk.0.attn_v.weight");
+  const TensorInfo& info = model.tensors()[v];
+  std::vector<float> whole(info.elements()), row(info.columns());
+  model.load_rows(v, 0, info.rows(), whole.data());
+  for (std::uint64_t r = 0; r < info.rows(); ++r) {
+    model.load_rows(v, r, r + 1, row.data());
+    EXPECT_TRUE(
+        std::equal(row.begin(), row.end(), whole.begin() + std::ptrdiff_t(r * info.columns())));
+  }
+}
+
 TEST(Transforms, SmoothQuantMakesInputsAndWeightsEquallyLarge) {
   constexpr std::size_t kColumns = 4;
   const std::vector<float> weights = {0.5f, -2, 0, 0.25f, -0.125f, 1, 0, 4};  // two rows
