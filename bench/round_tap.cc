@@ -64,8 +64,7 @@ Status round_tap(Tap& tap, const Format& format, ThreadPool& pool) {
   NIBBLE_TRY(const FeedbackFactor factor,
              factorize(moment, format.block(), {.shrinkage = 0, .damping = 0.01}, pool));
   std::vector<float> mean_square;
-  for (std::int64_t j = 0; j < tap.columns; ++j)
-    mean_square.push_back(moment.values[std::size_t(j * (tap.columns + 1))]);
+  for (std::int64_t j = 0; j < tap.columns; ++j) mean_square.push_back(moment.mean_square(j));
   for (Matrix& m : tap.matrices) {
     m.rounded.resize(std::size_t(m.rows) * format.row_bytes(std::size_t(tap.columns)));
     RoundTask task;

@@ -55,9 +55,7 @@ Run add_bench(CLI::App& app) {
       ->capture_default_str();
   app.add_option("-r,--rounds", bench.rounds, "Rounds; medians are reported")
       ->capture_default_str();
-  app.add_option("--threads", bench.threads, "Threads; 0: one per core")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
+  add_threads(app, bench.threads);
   app.add_flag("--exact", bench.exact,
                "Keep activations in float32 instead of rounding them to 8 bits");
   app.add_flag("--json", options->json, "Print one JSON object");

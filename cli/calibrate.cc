@@ -44,9 +44,7 @@ Run add_calibrate(CLI::App& app) {
                  "Windows at most; 0: the whole text, or 16 of the model's own")
       ->capture_default_str();
   app.add_option("--seed", options->seed, "Seed of self-written text")->capture_default_str();
-  app.add_option("--threads", options->threads, "Threads; 0: one per core")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
+  add_threads(app, options->threads);
   app.add_flag("--force", options->overwrite, "Replace an existing output");
   app.add_flag("--json", *json, "Print one JSON object");
   app.footer(

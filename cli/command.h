@@ -23,6 +23,12 @@ inline CLI::Option* add_bytes(CLI::App& app, const std::string& name, std::uint6
   return app.add_option(name, bytes, help)->transform(CLI::Validator(read, "SIZE"));
 }
 
+inline CLI::Option* add_threads(CLI::App& app, int& threads) {
+  return app.add_option("--threads", threads, "Threads; 0: one per core")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+}
+
 /// Runs the subcommand after its options were parsed; returns the exit code.
 using Run = std::function<int()>;
 

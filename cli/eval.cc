@@ -218,9 +218,7 @@ Run add_eval(CLI::App& app) {
   app.add_flag("--answers", options->answers, "Show the answers to --task");
   app.add_flag("--fast", text.fast,
                "Round activations to 8 bits, as running does; default: float32");
-  app.add_option("--threads", text.threads, "Threads; 0: one per core")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
+  add_threads(app, text.threads);
   app.add_flag("--json", options->json, "Print one JSON object");
   app.footer(
       "Examples:\n"

@@ -187,9 +187,7 @@ Run add_run(CLI::App& app) {
       ->check(CLI::Range(8, 1 << 24))
       ->capture_default_str();
   add_sampling(app, *options);
-  app.add_option("--threads", options->threads, "Threads; 0: one per core")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
+  add_threads(app, options->threads);
   app.add_flag("--exact", options->exact,
                "Keep activations in float32 instead of rounding them to 8 bits");
   app.add_flag("--json", options->json, "Print one JSON object (with -p)");

@@ -36,10 +36,6 @@ const char* next_step(int error) {
   }
 }
 
-tl::unexpected<Error> system_error(const std::string& path, const char* what) {
-  return fail(ErrorCode::io, "{}: {}: {}{}", path, what, std::strerror(errno), next_step(errno));
-}
-
 Status write_all(int fd, std::span<const std::byte> bytes, const std::string& path,
                  std::int64_t offset) {
   while (!bytes.empty()) {
@@ -56,6 +52,10 @@ Status write_all(int fd, std::span<const std::byte> bytes, const std::string& pa
 }
 
 }  // namespace
+
+tl::unexpected<Error> system_error(const std::string& path, const char* what) {
+  return fail(ErrorCode::io, "{}: {}: {}{}", path, what, std::strerror(errno), next_step(errno));
+}
 
 MappedFile::MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
 

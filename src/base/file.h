@@ -63,6 +63,9 @@ class OutputFile {
   std::uint64_t size_ = 0;
 };
 
+/// "PATH: WHAT: what errno says", and what a user can do about it.
+tl::unexpected<Error> system_error(const std::string& path, const char* what);
+
 /// Whether the result of long work on `source` can be written to `path`: not where a directory or
 /// the source itself is, and not where no file can be created.
 Status check_place(const std::string& path, const std::string& source);

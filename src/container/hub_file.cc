@@ -6,11 +6,11 @@
 
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <filesystem>
 #include <thread>
 #include <vector>
 
+#include "base/file.h"
 #include "base/hash.h"
 
 namespace nibble {
@@ -48,11 +48,11 @@ class PartFile {
   /// Opens or creates it; content beyond `limit` can't belong to the file.
   Status open(std::uint64_t limit) {
     fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (fd_ < 0) return system_error("cannot create");
+    if (fd_ < 0) return system_error(path_, "cannot create");
     if (::flock(fd_, LOCK_EX | LOCK_NB) != 0)
       return fail(ErrorCode::io, "{}: another nibble is downloading this file", path_);
     const off_t end = ::lseek(fd_, 0, SEEK_END);
-    if (end < 0) return system_error("cannot seek");
+    if (end < 0) return system_error(path_, "cannot seek");
     size_ = std::uint64_t(end);
     return size_ > limit ? cut() : Status();
   }
@@ -68,7 +68,7 @@ class PartFile {
     while (!bytes.empty()) {
       const ssize_t n = ::pwrite(fd_, bytes.data(), bytes.size(), off_t(size_));
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return system_error("cannot write");
+      if (n < 0) return system_error(path_, "cannot write");
       size_ += std::uint64_t(n);
       bytes = bytes.subspan(std::size_t(n));
     }
@@ -80,7 +80,7 @@ class PartFile {
     for (std::uint64_t at = 0; at < size_;) {
       const ssize_t n = ::pread(fd_, buffer.data(), buffer.size(), off_t(at));
       if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) return system_error("cannot read");
+      if (n <= 0) return system_error(path_, "cannot read");
       digest.update(std::span(buffer).first(std::size_t(n)));
       at += std::uint64_t(n);
     }
@@ -89,19 +89,15 @@ class PartFile {
 
   Status finish(const std::string& target) {
     if (::fsync(fd_) != 0 || ::rename(path_.c_str(), target.c_str()) != 0)
-      return system_error("cannot finish");
+      return system_error(path_, "cannot finish");
     return {};
   }
 
   void discard() { ::unlink(path_.c_str()); }
 
  private:
-  tl::unexpected<Error> system_error(const char* what) const {
-    return fail(ErrorCode::io, "{}: {}: {}", path_, what, std::strerror(errno));
-  }
-
   Status cut() {
-    if (::ftruncate(fd_, 0) != 0) return system_error("cannot cut");
+    if (::ftruncate(fd_, 0) != 0) return system_error(path_, "cannot cut");
     size_ = 0;
     return {};
   }

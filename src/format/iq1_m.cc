@@ -2,9 +2,8 @@
 // of its point; 4 bits a group, group 0 lowest: the upper 3 bits of its point, and on top whether
 // its levels are those of the second bank; four times 2 bytes: 3 bits a sub-block of scale s, and
 // on top the next 4 bits of fp16 d, lowest first. value = (d * (2s + 1) / 8) * level.
-#include "format/bits.h"
-#include "format/format.h"
 #include "format/levels.h"
+#include "format/odd_scales.h"
 #include "format/points.h"
 
 namespace nibble {
@@ -26,14 +25,7 @@ class Iq1M final : public Format {
                 .bytes = 56,
                 .ggml_type = 29,
                 .ggml_name = "IQ1_M",
-                .layout = {.scales = Layout::Scales::nested,
-                           .sub = 16,
-                           .scale_min = 1,
-                           .scale_max = 15,
-                           .scale_step = 2,
-                           .unit = 0.125f,
-                           .levels = kTernaryLevels,
-                           .codebook = &kBook}}) {}
+                .layout = odd_scales_layout(16, 15, 0.125f, kTernaryLevels, &kBook)}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     for (int g = 0; g < 32; ++g) out[g] = std::byte(codes[g] & 255);

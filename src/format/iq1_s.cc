@@ -2,9 +2,8 @@
 // 8 bits of its point; 2 bytes a sub-block: 3 bits a group, the upper bits of its point, 3 bits of
 // scale s, and on top whether the levels are those of the second bank.
 // value = (d * (2s + 1) / 8) * level.
-#include "format/bits.h"
-#include "format/format.h"
 #include "format/levels.h"
+#include "format/odd_scales.h"
 #include "format/points.h"
 
 namespace nibble {
@@ -27,14 +26,7 @@ class Iq1S final : public Format {
                 .bytes = 50,
                 .ggml_type = 19,
                 .ggml_name = "IQ1_S",
-                .layout = {.scales = Layout::Scales::nested,
-                           .sub = 32,
-                           .scale_min = 1,
-                           .scale_max = 15,
-                           .scale_step = 2,
-                           .unit = 0.125f,
-                           .levels = kTernaryLevels,
-                           .codebook = &kBook}}) {}
+                .layout = odd_scales_layout(32, 15, 0.125f, kTernaryLevels, &kBook)}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     put_fp16(out, grid.d);

@@ -2,9 +2,8 @@
 // 8 bits of its point; a byte a group, the signs of its columns; 8 bytes with the upper 2 bits of
 // the points, group 0 lowest; 8 bytes of 4-bit scales s, sub-block 0 lowest. value = (d * (2s + 1)
 // / 8) * level.
-#include "format/bits.h"
-#include "format/format.h"
 #include "format/levels.h"
+#include "format/odd_scales.h"
 #include "format/points.h"
 
 namespace nibble {
@@ -25,14 +24,7 @@ class Iq2S final : public Format {
                 .bytes = 82,
                 .ggml_type = 22,
                 .ggml_name = "IQ2_S",
-                .layout = {.scales = Layout::Scales::nested,
-                           .sub = 16,
-                           .scale_min = 1,
-                           .scale_max = 31,
-                           .scale_step = 2,
-                           .unit = 0.125f,
-                           .levels = kSixLevels,
-                           .codebook = &kBook}}) {}
+                .layout = odd_scales_layout(16, 31, 0.125f, kSixLevels, &kBook)}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     put_fp16(out, grid.d);
@@ -41,9 +33,7 @@ class Iq2S final : public Format {
       out[34 + g] = std::byte(codes[g] >> 24);
     }
     put_fields<2, 1, 8>(codes, 32, out + 66);
-    std::uint8_t scales[16];
-    for (int s = 0; s < 16; ++s) scales[s] = std::uint8_t(grid.sub_scale[s] / 2);
-    put_fields<4, 1>(scales, 16, out + 74);
+    put_odd_scales<16>(grid, out + 74);
   }
 
   void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
@@ -51,9 +41,7 @@ class Iq2S final : public Format {
     for (int g = 0; g < 32; ++g)
       codes[g] = get_u8(in + 2 + g) | std::uint32_t(get_u8(in + 34 + g)) << 24;
     get_fields<2, 1, 8>(in + 66, 32, codes);
-    std::uint8_t scales[16];
-    get_fields<4, 1>(in + 74, 16, scales);
-    for (int s = 0; s < 16; ++s) grid.sub_scale[s] = std::int16_t(2 * scales[s] + 1);
+    get_odd_scales<16>(in + 74, grid);
     make_effective(grid);
   }
 };

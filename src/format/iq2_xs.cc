@@ -1,9 +1,8 @@
 // IQ2_XS: 256 weights in 74 bytes, sub-blocks of 16. fp16 d; 2 bytes a group of 8 columns: 9 bits
 // of point, 7 bits with the signs of all columns but the last (an even number is negative); 8 bytes
 // of 4-bit scales s, sub-block 0 lowest. value = (d * (2s + 1) / 8) * level.
-#include "format/bits.h"
-#include "format/format.h"
 #include "format/levels.h"
+#include "format/odd_scales.h"
 #include "format/points.h"
 
 namespace nibble {
@@ -24,22 +23,13 @@ class Iq2Xs final : public Format {
                 .bytes = 74,
                 .ggml_type = 17,
                 .ggml_name = "IQ2_XS",
-                .layout = {.scales = Layout::Scales::nested,
-                           .sub = 16,
-                           .scale_min = 1,
-                           .scale_max = 31,
-                           .scale_step = 2,
-                           .unit = 0.125f,
-                           .levels = kSixLevels,
-                           .codebook = &kBook}}) {}
+                .layout = odd_scales_layout(16, 31, 0.125f, kSixLevels, &kBook)}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     put_fp16(out, grid.d);
     for (int g = 0; g < 32; ++g)
       put_u16(out + 2 + 2 * g, std::uint16_t((codes[g] & 511) | (codes[g] >> 24 & 127) << 9));
-    std::uint8_t scales[16];
-    for (int s = 0; s < 16; ++s) scales[s] = std::uint8_t(grid.sub_scale[s] / 2);
-    put_fields<4, 1>(scales, 16, out + 66);
+    put_odd_scales<16>(grid, out + 66);
   }
 
   void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
@@ -48,9 +38,7 @@ class Iq2Xs final : public Format {
       const std::uint32_t word = get_u16(in + 2 + 2 * g);
       codes[g] = (word & 511) | even_signs(word >> 9) << 24;
     }
-    std::uint8_t scales[16];
-    get_fields<4, 1>(in + 66, 16, scales);
-    for (int s = 0; s < 16; ++s) grid.sub_scale[s] = std::int16_t(2 * scales[s] + 1);
+    get_odd_scales<16>(in + 66, grid);
     make_effective(grid);
   }
 };

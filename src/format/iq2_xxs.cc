@@ -2,9 +2,8 @@
 // points of its groups of 8 columns, and 4 bytes: 7 bits a group with the signs of all columns but
 // the last (an even number is negative), and on top 4 bits of scale s.
 // value = (d * (2s + 1) / 8) * level.
-#include "format/bits.h"
-#include "format/format.h"
 #include "format/levels.h"
+#include "format/odd_scales.h"
 #include "format/points.h"
 
 namespace nibble {
@@ -25,14 +24,7 @@ class Iq2Xxs final : public Format {
                 .bytes = 66,
                 .ggml_type = 16,
                 .ggml_name = "IQ2_XXS",
-                .layout = {.scales = Layout::Scales::nested,
-                           .sub = 32,
-                           .scale_min = 1,
-                           .scale_max = 31,
-                           .scale_step = 2,
-                           .unit = 0.125f,
-                           .levels = kSixLevels,
-                           .codebook = &kBook}}) {}
+                .layout = odd_scales_layout(32, 31, 0.125f, kSixLevels, &kBook)}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     put_fp16(out, grid.d);

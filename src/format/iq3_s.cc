@@ -1,9 +1,8 @@
 // IQ3_S: 256 weights in 110 bytes, sub-blocks of 32. fp16 d; a byte every 4 columns, the lower 8
 // bits of their point; 8 bytes with the upper bit of the points, the first lowest; a bit a column,
 // its sign; 4 bytes of 4-bit scales s, sub-block 0 lowest. value = (d * (2s + 1)) * level.
-#include "format/bits.h"
-#include "format/format.h"
 #include "format/levels.h"
+#include "format/odd_scales.h"
 #include "format/points.h"
 
 namespace nibble {
@@ -26,14 +25,7 @@ class Iq3S final : public Format {
                 .bytes = 110,
                 .ggml_type = 21,
                 .ggml_name = "IQ3_S",
-                .layout = {.scales = Layout::Scales::nested,
-                           .sub = 32,
-                           .scale_min = 1,
-                           .scale_max = 31,
-                           .scale_step = 2,
-                           .unit = 1,
-                           .levels = kLevels,
-                           .codebook = &kBook}}) {}
+                .layout = odd_scales_layout(32, 31, 1, kLevels, &kBook)}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     put_fp16(out, grid.d);
@@ -45,9 +37,7 @@ class Iq3S final : public Format {
     }
     put_fields<8, 1>(points, 64, out + 2);
     put_fields<1, 1, 8>(points, 64, out + 66);
-    std::uint8_t scales[8];
-    for (int s = 0; s < 8; ++s) scales[s] = std::uint8_t(grid.sub_scale[s] / 2);
-    put_fields<4, 1>(scales, 8, out + 106);
+    put_odd_scales<8>(grid, out + 106);
   }
 
   void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
@@ -58,9 +48,7 @@ class Iq3S final : public Format {
     for (int g = 0; g < 32; ++g)
       codes[g] = points[2 * g] | std::uint32_t(points[2 * g + 1]) << 12 |
                  std::uint32_t(get_u8(in + 74 + g)) << 24;
-    std::uint8_t scales[8];
-    get_fields<4, 1>(in + 106, 8, scales);
-    for (int s = 0; s < 8; ++s) grid.sub_scale[s] = std::int16_t(2 * scales[s] + 1);
+    get_odd_scales<8>(in + 106, grid);
     make_effective(grid);
   }
 };

@@ -1,9 +1,8 @@
 // IQ3_XXS: 256 weights in 98 bytes, sub-blocks of 32. fp16 d; a byte every 4 columns, their point;
 // 4 bytes a sub-block: 7 bits every 8 columns with the signs of all but the last (an even number is
 // negative), and on top 4 bits of scale s. value = (d * (2s + 1) / 4) * level.
-#include "format/bits.h"
-#include "format/format.h"
 #include "format/levels.h"
+#include "format/odd_scales.h"
 #include "format/points.h"
 
 namespace nibble {
@@ -26,14 +25,7 @@ class Iq3Xxs final : public Format {
                 .bytes = 98,
                 .ggml_type = 18,
                 .ggml_name = "IQ3_XXS",
-                .layout = {.scales = Layout::Scales::nested,
-                           .sub = 32,
-                           .scale_min = 1,
-                           .scale_max = 31,
-                           .scale_step = 2,
-                           .unit = 0.25f,
-                           .levels = kLevels,
-                           .codebook = &kBook}}) {}
+                .layout = odd_scales_layout(32, 31, 0.25f, kLevels, &kBook)}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     put_fp16(out, grid.d);

@@ -99,7 +99,7 @@ Result<FeedbackChoice> FeedbackSource::choose(const std::string& weight, RoundTa
   Tap& tap = taps_[tap_name];
   if (tap.mean_square.empty())
     for (std::int64_t j = 0; j < task.columns; ++j)
-      tap.mean_square.push_back(moments->train.values[std::size_t(j * (task.columns + 1))]);
+      tap.mean_square.push_back(moments->train.mean_square(j));
   for (const float value : tap.mean_square)
     if (!std::isfinite(value)) {
       choice.fallback = "its inputs are not finite";

@@ -14,7 +14,7 @@ namespace {
 constexpr std::uint64_t kMostBytes = 64u << 20;  // of a journal: a few hundred a tensor
 
 tl::unexpected<Error> cannot_write(const std::string& path) {
-  return fail(ErrorCode::io, "{}: cannot write the journal: {}", path, std::strerror(errno));
+  return system_error(path, "cannot write the journal");
 }
 
 }  // namespace

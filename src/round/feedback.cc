@@ -251,7 +251,7 @@ void spread(const float* m, int64_t stride, int64_t count, const float* errors, 
   constexpr int kTile = kLanes < kSpreadRows ? 6 : 12;
   constexpr int kPanel = 24;
   // Rows of m are often a power of two apart and would push each other out of the cache.
-  float panel[256 * kPanel];
+  float panel[kMaxColumns * kPanel];
   for (int64_t k = 0; k < columns; k += kPanel) {
     const int64_t width = columns - k < kPanel ? columns - k : kPanel;
     for (int64_t j = 0; j < count; ++j) {

@@ -24,7 +24,7 @@ std::vector<std::int64_t> by_weight(const SecondMoment& moment, int block) {
   const std::int64_t blocks = moment.columns / block;
   std::vector<double> weight(static_cast<std::size_t>(blocks));
   for (std::int64_t j = 0; j < moment.columns; ++j)
-    weight[std::size_t(j / block)] += moment.values[std::size_t(j * (moment.columns + 1))];
+    weight[std::size_t(j / block)] += moment.mean_square(j);
   std::vector<std::int64_t> order(static_cast<std::size_t>(blocks));
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
@@ -150,7 +150,7 @@ Result<FeedbackFactor> factorize(const SecondMoment& moment, int block,
   const std::int64_t n = moment.columns;
   NIBBLE_CHECK(n % block == 0 && std::int64_t(moment.values.size()) == n * n);
   double trace = 0;
-  for (std::int64_t j = 0; j < n; ++j) trace += moment.values[std::size_t(j * (n + 1))];
+  for (std::int64_t j = 0; j < n; ++j) trace += moment.mean_square(j);
   const double mean = trace / double(n);
   if (!(mean > 0 && std::isfinite(float(mean))))
     return fail(ErrorCode::invalid, "its inputs are {}",

@@ -16,6 +16,8 @@ struct SecondMoment {
   std::uint64_t count = 0;
   std::vector<float> values;
   std::vector<float> largest = {};  // |x_j| of any token; empty: not known
+
+  float mean_square(std::int64_t j) const { return values[std::size_t(j * (columns + 1))]; }
 };
 
 /// How a second moment is made safe: values of few tokens overfit, and dead columns make it

@@ -19,7 +19,8 @@ constexpr double kLeastGain = 0.01;  // of the error; less is noise
 std::vector<float> power_of_rms(const SecondMoment& moment, double exponent) {
   const std::size_t n = std::size_t(moment.columns);
   std::vector<double> rms(n);
-  for (std::size_t j = 0; j < n; ++j) rms[j] = std::sqrt(double(moment.values[j * (n + 1)]));
+  for (std::size_t j = 0; j < n; ++j)
+    rms[j] = std::sqrt(double(moment.mean_square(std::int64_t(j))));
   const double largest = *std::max_element(rms.begin(), rms.end());
   for (double& r : rms) r = std::pow(std::max(r, kLeastRms * largest), exponent);
   const auto [low, high] = std::minmax_element(rms.begin(), rms.end());
@@ -45,7 +46,7 @@ Result<double> error_with(const FoldTask& task, const std::vector<float>& scales
   const SecondMoment held_out = divided(*task.held_out, scales);
   std::vector<float> mean_square(n);
   for (std::size_t j = 0; j < n; ++j)
-    mean_square[j] = task.moment->values[j * (n + 1)] / (scales[j] * scales[j]);
+    mean_square[j] = task.moment->mean_square(std::int64_t(j)) / (scales[j] * scales[j]);
   double sum = 0;
   for (const RoundTask& reader : task.to) {
     RoundTask scaled = reader;
@@ -68,7 +69,7 @@ class Awq final : public Transform {
   Result<std::vector<float>> scales(const FoldTask& task, ThreadPool& pool) const override {
     const std::size_t n = std::size_t(task.moment->columns);
     for (std::size_t j = 0; j < n; ++j)
-      if (!std::isfinite(task.moment->values[j * (n + 1)])) return std::vector<float>{};
+      if (!std::isfinite(task.moment->mean_square(std::int64_t(j)))) return std::vector<float>{};
     NIBBLE_TRY(double least, error_with(task, std::vector<float>(n, 1.0f), pool));
     least *= 1 - kLeastGain;
     std::vector<float> best;

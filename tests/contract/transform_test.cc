@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "quantize/rewrite.h"
+#include "support/tokens.h"
 
 namespace nibble {
 namespace {
@@ -15,16 +16,6 @@ constexpr const char* kModels[] = {"llama3",  "llama_bias", "llama_linear", "lla
 
 std::string folder(const std::string& name) {
   return std::string(NIBBLE_TEST_DATA) + "/golden/tiny/" + name;
-}
-
-Corpus some_tokens(const Model& model) {
-  Corpus corpus{.windows = {}, .name = "tokens", .sha256 = ""};
-  for (std::uint32_t w = 0; w < 16; ++w) {
-    auto& window = corpus.windows.emplace_back();
-    for (std::uint32_t t = 0; t < 48; ++t)
-      window.push_back((7 * t * t + 3 * t + 11 * w * t + w) % model.config().vocab);
-  }
-  return corpus;
 }
 
 RewriteOptions options_for(const Model& model, const std::string& name) {

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "quantize/feedback.h"
+#include "support/tokens.h"
 
 namespace nibble {
 namespace {
@@ -15,16 +16,6 @@ using ::testing::HasSubstr;
 constexpr char kWeight[] = "blk.0.ffn_gate.weight";
 
 Model open_model() { return *Model::open(std::string(NIBBLE_TEST_DATA) + "/golden/tiny/llama3"); }
-
-Corpus some_tokens(const Model& model) {
-  Corpus corpus{.windows = {}, .name = "tokens", .sha256 = ""};
-  for (std::uint32_t w = 0; w < 16; ++w) {
-    auto& window = corpus.windows.emplace_back();
-    for (std::uint32_t t = 0; t < 48; ++t)
-      window.push_back((7 * t * t + 3 * t + 11 * w * t + w) % model.config().vocab);
-  }
-  return corpus;
-}
 
 struct Outcome {
   FeedbackChoice choice;
