@@ -30,12 +30,15 @@ void MomentSums::add(const std::string& tap, const float* values, std::int64_t t
                              double(tokens) * double(width) * double(width));  // one triangle
   const int n = int(width), k = int(tokens);
   pool.run((width + kPanel - 1) / kPanel, 1, [&](std::int64_t panel, std::int64_t) {
-    const std::int64_t begin = panel * kPanel, rows = std::min(kPanel, width - begin);
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, int(rows), int(width - begin), k, 1,
-                values + begin, n, values + begin, n, 1, sum.values.data() + begin * width + begin,
-                n);
+    const std::int64_t begin = panel * kPanel, end = std::min(begin + kPanel, width);
+    float* out = sum.values.data() + begin * width;
+    cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, int(end - begin), k, 1, values + begin, n, 1,
+                out + begin, n);
+    if (end < width)
+      cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, int(end - begin), int(width - end), k, 1,
+                  values + begin, n, values + end, n, 1, out + end, n);
     for (std::int64_t t = 0; t < tokens; ++t)
-      for (std::int64_t j = begin; j < begin + rows; ++j)
+      for (std::int64_t j = begin; j < end; ++j)
         sum.largest[std::size_t(j)] =
             std::max(sum.largest[std::size_t(j)], std::abs(values[t * width + j]));
   });
