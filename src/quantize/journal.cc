@@ -3,9 +3,6 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-
 #include "base/file.h"
 
 namespace nibble {
