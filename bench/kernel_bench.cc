@@ -45,7 +45,7 @@ Matrix random_matrix(const Format& format, std::int64_t rows, const char* isa) {
 
 void product(benchmark::State& bench, const Format* format, const Kernel* kernel,
              std::int64_t tokens, Precision precision) {
-  if (!cpu_supports(kernel->isa)) return bench.SkipWithError("not supported by this processor");
+  if (!isa_runs(kernel->isa)) return bench.SkipWithError("not supported by this processor");
   // One token: weights larger than the caches. Many: a layer.
   const std::int64_t rows = tokens == 1 ? 32768 : 1024;
   const Matrix matrix = random_matrix(*format, rows, kernel->isa);

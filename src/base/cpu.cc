@@ -11,7 +11,7 @@
 namespace nibble {
 namespace {
 
-constexpr std::string_view kIsas[] = {"scalar", "neon", "avx2", "avx512"};
+constexpr std::string_view kIsas[] = {NIBBLE_BUILT_ISAS};  // worst first, scalar always
 
 #if defined(__x86_64__)
 /// Clang 14 does not know the name "f16c", so the processor is asked directly: leaf 1, ECX bit 29.
@@ -29,7 +29,8 @@ int isa_rank(std::string_view isa) {
   return -1;
 }
 
-bool cpu_supports(std::string_view isa) {
+bool isa_runs(std::string_view isa) {
+  if (isa_rank(isa) < 0) return false;
   if (isa == "scalar") return true;
 #if defined(__x86_64__)
   const bool avx2 =
@@ -51,11 +52,11 @@ std::string_view active_isa() {
   static const std::string_view isa = []() -> std::string_view {
     if (const char* forced = std::getenv("NIBBLE_ISA"); forced && *forced) {
       for (const auto known : kIsas)
-        if (known == forced) return cpu_supports(known) ? known : "";
+        if (known == forced) return isa_runs(known) ? known : "";
       return "";
     }
     for (int i = int(std::size(kIsas)) - 1; i > 0; --i)
-      if (cpu_supports(kIsas[i])) return kIsas[i];
+      if (isa_runs(kIsas[i])) return kIsas[i];
     return kIsas[0];
   }();
   return isa;

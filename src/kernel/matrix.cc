@@ -175,7 +175,7 @@ Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_
 Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_t columns,
                             std::span<const std::byte> bytes, ThreadPool& pool,
                             std::string_view isa) {
-  if (isa.empty() || !cpu_supports(isa))
+  if (isa.empty() || !isa_runs(isa))
     return fail(
         ErrorCode::invalid,
         "NIBBLE_ISA names no instruction set that runs here: unset it, or set it to scalar");

@@ -149,7 +149,7 @@ std::vector<Shape> shapes(const Format& format) {
 class KernelContract : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
-    if (!cpu_supports(GetParam().isa)) GTEST_SKIP() << "this processor has no " << GetParam().isa;
+    if (!isa_runs(GetParam().isa)) GTEST_SKIP() << "this processor has no " << GetParam().isa;
   }
 
   template <class Check>
@@ -248,7 +248,7 @@ TEST_P(KernelContract, FastProductIsTheSameOnAllThatFuse) {
   const Case& mine = GetParam();
   if (mine.isa == std::string_view("scalar")) return;
   for (const Kernel* other : kernel_registry()) {
-    if (other->packing != Packing::f32 || !cpu_supports(other->isa) ||
+    if (other->packing != Packing::f32 || !isa_runs(other->isa) ||
         other->isa == std::string_view("scalar"))
       continue;
     SCOPED_TRACE(other->isa);

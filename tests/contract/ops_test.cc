@@ -32,7 +32,7 @@ Floats noise(std::size_t n, float size, unsigned seed = 1) {
 class OpsContract : public testing::TestWithParam<const Ops*> {
  protected:
   void SetUp() override {
-    if (!cpu_supports(GetParam()->isa)) GTEST_SKIP() << "this processor has no " << GetParam()->isa;
+    if (!isa_runs(GetParam()->isa)) GTEST_SKIP() << "this processor has no " << GetParam()->isa;
   }
   const Ops& ops = *GetParam();
 };
