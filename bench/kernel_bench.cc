@@ -130,7 +130,7 @@ void quantize(benchmark::State& bench) {
 }
 
 void register_products() {
-  for (const Format* format : format_registry())
+  for (const Format* format : all_formats())
     for (const Kernel* kernel : kernel_registry()) {
       if (kernel->packing != Packing::f32) continue;  // one line an instruction set
       const std::string name = std::string(format->id()) + "/" + kernel->isa;

@@ -50,7 +50,7 @@ void round_matrix(benchmark::State& state, const Rounder& rounder, const Format&
 
 int main(int argc, char** argv) {
   for (const nibble::Rounder* rounder : nibble::round_registry())
-    for (const nibble::Format* format : nibble::format_registry())
+    for (const nibble::Format* format : nibble::all_formats())
       benchmark::RegisterBenchmark(
           (std::string(rounder->id()) + "/" + std::string(format->id())).c_str(),
           [=](benchmark::State& state) { nibble::round_matrix(state, *rounder, *format); });

@@ -10,6 +10,7 @@
 # Only the instruction sets of the target processor are built; which one runs is chosen at run time (base/cpu.h).
 
 set(NIBBLE_BASE_format Format)
+set(NIBBLE_BASE_family FormatFamily)
 set(NIBBLE_BASE_round Rounder)
 set(NIBBLE_BASE_transform Transform)
 set(NIBBLE_BASE_arch Arch)
@@ -19,6 +20,7 @@ set(NIBBLE_BASE_ops Ops)
 set(NIBBLE_BASE_search BlockSearch)
 set(NIBBLE_BASE_feedback Feedback)
 set(NIBBLE_HEADER_format format/format.h)
+set(NIBBLE_HEADER_family format/format.h)
 set(NIBBLE_HEADER_round round/rounder.h)
 set(NIBBLE_HEADER_transform transform/transform.h)
 set(NIBBLE_HEADER_arch arch/arch.h)

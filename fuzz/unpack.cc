@@ -9,7 +9,7 @@
 #include "format/format.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  const auto formats = nibble::format_registry();
+  static const auto formats = nibble::all_formats();
   if (size == 0) return 0;
   const nibble::Format& format = *formats[data[0] % formats.size()];
   if (size < 1 + format.spec().bytes) return 0;

@@ -1,6 +1,7 @@
 // Reading and writing the fields of a block (little-endian).
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -28,6 +29,8 @@ inline void put_u32(std::byte* out, std::uint32_t x) {
   put_u16(out + 2, std::uint16_t(x >> 16));
 }
 
+inline float get_f32(const std::byte* in) { return std::bit_cast<float>(get_u32(in)); }
+inline void put_f32(std::byte* out, float x) { put_u32(out, std::bit_cast<std::uint32_t>(x)); }
 inline float get_fp16(const std::byte* in) { return fp16_to_f32(get_u16(in)); }
 inline void put_fp16(std::byte* out, float x) { put_u16(out, f32_to_fp16(x)); }
 

@@ -1,6 +1,9 @@
 #include "format/format.h"
 
 #include <cmath>
+#include <deque>
+#include <mutex>
+#include <string>
 #include <utility>
 
 #include "base/result.h"
@@ -10,6 +13,8 @@ namespace nibble {
 Format::Format(const Spec& spec) : spec_(spec) {
   const auto& l = spec.layout.levels;
   consecutive_ = !l.empty() && l.back() - l.front() == int(l.size()) - 1;
+  level_values_.assign(l.begin(), l.end());
+  if (l.empty()) level_values_.assign(spec.layout.values.begin(), spec.layout.values.end());
 }
 
 void Format::make_effective(Grid& grid) const {
@@ -18,9 +23,10 @@ void Format::make_effective(Grid& grid) const {
   for (int s = 0; s < subs; ++s) {
     const bool nested = l.scales == Layout::Scales::nested;
     grid.scale[s] = nested ? grid.d * float(grid.sub_scale[s]) * l.unit : grid.d;
-    grid.offset[s] = !l.has_offset ? -0.0f
-                     : nested      ? -(grid.dmin * float(grid.sub_min[s]))
-                                   : grid.dmin;
+    grid.offset[s] = !l.has_offset  ? -0.0f
+                     : nested       ? -(grid.dmin * float(grid.sub_min[s]))
+                     : l.zero_point ? -(grid.d * grid.dmin)
+                                    : grid.dmin;
   }
 }
 
@@ -82,9 +88,8 @@ Code Format::round(const Grid& grid, int pos, const float* x) const {
   const auto first = Code(layout().first_code);
   Code best = first;
   float best_error = INFINITY;
-  for (Code c = first; c < layout().levels.size(); ++c) {
-    const float error =
-        std::fabs(x[0] - (grid.scale[s] * float(layout().levels[c]) + grid.offset[s]));
+  for (Code c = first; c < level_values_.size(); ++c) {
+    const float error = std::fabs(x[0] - (grid.scale[s] * level_values_[c] + grid.offset[s]));
     if (error < best_error) best_error = error, best = c;
   }
   return best;
@@ -98,7 +103,7 @@ void Format::value(const Grid& grid, int pos, Code code, float* out) const {
     for (int i = 0; i < kGroup; ++i) out[i] = grid.scale[s] * float(level[i]) + grid.offset[s];
     return;
   }
-  out[0] = grid.scale[s] * float(layout().levels[code]) + grid.offset[s];
+  out[0] = grid.scale[s] * level_values_[code] + grid.offset[s];
 }
 
 void Format::levels(const Grid&, const Code* codes, std::int8_t* out) const {
@@ -120,6 +125,11 @@ void Format::decode(const std::byte* in, std::size_t blocks, float* out) const {
   const int sub = layout().sub;
   for (std::size_t b = 0; b < blocks; ++b, in += spec_.bytes) {
     unpack(in, grid, codes);
+    if (!layout().values.empty()) {
+      for (int i = 0; i < block(); ++i)
+        *out++ = grid.scale[i / sub] * level_values_[codes[i]] + grid.offset[i / sub];
+      continue;
+    }
     levels(grid, codes, level);
     for (int s = 0; s < block() / sub; ++s)
       for (int i = 0; i < sub; ++i)
@@ -127,10 +137,44 @@ void Format::decode(const std::byte* in, std::size_t blocks, float* out) const {
   }
 }
 
+namespace {
+
+/// Members of families that were asked for.
+class Made {
+ public:
+  const Format* find(std::string_view id) {
+    const std::lock_guard lock(mutex_);
+    for (const Member& each : members_)
+      if (each.id == id) return each.format.get();
+    for (const FormatFamily* family : family_registry())
+      if (auto format = family->make(id))
+        return members_.emplace_back(std::string(id), std::move(format)).format.get();
+    return nullptr;
+  }
+
+ private:
+  struct Member {
+    std::string id;
+    std::unique_ptr<Format> format;
+  };
+  std::mutex mutex_;
+  std::deque<Member> members_;
+};
+
+}  // namespace
+
+std::vector<const Format*> all_formats() {
+  std::vector<const Format*> all(format_registry().begin(), format_registry().end());
+  for (const FormatFamily* family : family_registry())
+    for (const std::string_view id : family->samples()) all.push_back(find_format(id));
+  return all;
+}
+
 const Format* find_format(std::string_view id) {
   for (const Format* format : format_registry())
     if (format->id() == id) return format;
-  return nullptr;
+  static Made made;
+  return made.find(id);
 }
 
 const Format* find_format_by_ggml_type(int type) {

@@ -5,8 +5,8 @@
 // a block of `block` consecutive columns of one row is cut into sub-blocks of `sub` columns, and
 // each weight becomes
 //
-//     value = scale[s] * level + offset[s]          (s: its sub-block; level: a small integer that
-//     its code names)
+//     value = scale[s] * level + offset[s]          (s: its sub-block; level: a number that its code
+//     names, nearly always a small integer)
 //
 // computed in float32 without fused operations, in just that order, so that it equals what the
 // runtimes compute.
@@ -15,8 +15,10 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "format/codebook.h"
 
@@ -33,7 +35,7 @@ inline constexpr int kMaxBlock = 256;
 /// them.
 struct Grid {
   float d = 0;     // super-scale (or the only scale), a value that its stored type holds exactly
-  float dmin = 0;  // super-scale of the offsets (or the only offset)
+  float dmin = 0;  // super-scale of the offsets (or the only offset, or the zero point)
   std::array<std::int16_t, kMaxSubBlocks>
       sub_scale{};  // integer factors of d, where the format has them
   std::array<std::int16_t, kMaxSubBlocks> sub_min{};  // integer factors of dmin
@@ -45,13 +47,13 @@ struct Grid {
 struct Layout {
   enum class Scales {
     none,    // the code is the value itself (f32, f16, bf16)
-    single,  // one fp16 scale d a block (and one fp16 offset dmin where has_offset): scale = d,
-             // offset = dmin
+    single,  // one scale d a block (and one offset dmin where has_offset): scale = d, offset = dmin
     nested,  // fp16 d (and dmin) times small integers a sub-block: scale = d * sub_scale * unit,
              // offset = -dmin * sub_min
-    power,   // as single, with a power of two instead of fp16: 2^-128 .. 2^127
   };
+  enum class Number { fp16, bf16, f32, power };  // power: of two, 2^-128 .. 2^127
   Scales scales = Scales::none;
+  Number number = Number::fp16;  // how d and dmin are stored
   int sub = 1;  // columns that share an effective scale
   bool has_offset = false;
   int scale_min = 0,
@@ -59,8 +61,11 @@ struct Layout {
   int scale_step = 1;  // sub_scale is scale_min plus a multiple of it
   float unit = 1;      // a power of two (nested)
   int offset_max = 0;  // sub_min ranges over 0..offset_max (nested, has_offset)
-  std::span<const std::int8_t> levels;  // what a column can have, ascending; code = index, unless
+  bool zero_point = false;  // dmin is an integer in the range of the levels: offset = -(d * dmin)
+  bool whole_row = false;   // all blocks of a row have the same d and dmin
+  std::span<const std::int8_t> levels = {};  // what a column can have, ascending; code = index, unless
                                         // there is a codebook
+  std::span<const float> values = {};   // the same where they are no small integers
   int first_code = 0;                   // codes below it are decoded, but never chosen
   const Codebook* codebook = nullptr;   // groups of columns have codes, not columns
 };
@@ -101,7 +106,9 @@ class Format {
   virtual Code round(const Grid& grid, int pos, const float* x) const;
   /// What the runtime will see for `code` at column `pos`: out[0..grain).
   virtual void value(const Grid& grid, int pos, Code code, float* out) const;
-  /// The integer levels of all columns of a block. Only where layout().scales is not none.
+  /// What the codes of a column stand for, ascending. Empty where there is a codebook or no scale.
+  std::span<const float> level_values() const { return level_values_; }
+  /// The integer levels of all columns of a block. Only where layout().levels are not empty.
   virtual void levels(const Grid& grid, const Code* codes, std::int8_t* out) const;
 
   /// Bytes of a block. `codes` has block()/grain entries. The grid's stored fields are used.
@@ -116,12 +123,27 @@ class Format {
 
  private:
   Spec spec_;
+  std::vector<float> level_values_;
   bool consecutive_;  // level = levels[0] + code
 };
 
-/// All formats, in the order of their nibble_register lines.
+/// Formats that differ in numbers (bits, columns a group, ...) and are made when they are asked for.
+class FormatFamily {
+ public:
+  virtual ~FormatFamily() = default;
+  /// nullptr if `id` is none of its members.
+  virtual std::unique_ptr<Format> make(std::string_view id) const = 0;
+  /// Members that differ in as much as members can, for whoever loops over all formats.
+  virtual std::span<const std::string_view> samples() const = 0;
+};
+std::span<const FormatFamily* const> family_registry();
+
+/// The formats that are registered one by one, in the order of their nibble_register lines.
 std::span<const Format* const> format_registry();
-/// nullptr if there is none of that name (ids are lower case: "q4_k").
+/// These and the samples of every family.
+std::vector<const Format*> all_formats();
+/// nullptr if there is none of that name (ids are lower case: "q4_k"). Thread-safe; a format lives
+/// as long as the program.
 const Format* find_format(std::string_view id);
 const Format* find_format_by_ggml_type(int type);
 

@@ -24,7 +24,10 @@ class Mxfp4 final : public Format {
                 .bytes = 17,
                 .ggml_type = 39,
                 .ggml_name = "MXFP4",
-                .layout = {.scales = Layout::Scales::power, .sub = 32, .levels = kLevels}}) {}
+                .layout = {.scales = Layout::Scales::single,
+                           .number = Layout::Number::power,
+                           .sub = 32,
+                           .levels = kLevels}}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     out[0] = std::byte(grid.d > 0 ? std::clamp(std::ilogb(grid.d) + 128, 0, 255) : 0);

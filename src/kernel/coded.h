@@ -31,6 +31,12 @@ struct NamedHalves {  // the codes name entries of a table
   }
 };
 
+NIBBLE_INLINE F load_number(const PackedView* w, const void* numbers, int64_t at) {
+  if (w->number == PackedView::kF32) return load((const float*)numbers + at);
+  const uint16_t* p = (const uint16_t*)numbers + at;
+  return w->number == PackedView::kBf16 ? load_bf16(p) : load_fp16(p);
+}
+
 /// The effective scale and offset of the 16 rows in the sub-block that column j begins.
 struct Scales {
   F scale, offset;
@@ -38,11 +44,12 @@ struct Scales {
 NIBBLE_INLINE Scales scales_at(const PackedView* w, int64_t panel, int64_t j) {
   const int64_t block = (panel * (w->columns / w->block) + j / w->block) * kPanelRows;
   const int64_t sub = (panel * (w->columns / w->sub) + j / w->sub) * kPanelRows;
-  Scales s{w->wide_d ? load_bf16(w->d + block) : load_fp16(w->d + block), zero()};
+  Scales s{load_number(w, w->d, block), zero()};
   if (w->sub_scale)
     s.scale = mul(mul(s.scale, to_float(load_i8(w->sub_scale + sub))), splat(w->unit));
+  if (w->zero) s.offset = mul(splat(-1), mul(s.scale, to_float(load_i8(w->zero + block))));
   if (w->dmin) {
-    s.offset = load_fp16(w->dmin + block);
+    s.offset = load_number(w, w->dmin, block);
     if (w->sub_min) s.offset = mul(splat(-1), mul(s.offset, to_float(load_u8(w->sub_min + sub))));
   }
   return s;
@@ -120,9 +127,9 @@ void multiply_codes(const PackedView* w, const InputView* input, const Work* wor
 template <class Dot, class Reader>
 void multiply_coded(const PackedView* w, const InputView* input, const Work* work) {
   if (w->sub == 16)
-    return w->dmin ? multiply_codes<16, true, Dot, Reader>(w, input, work)
+    return w->dmin || w->zero ? multiply_codes<16, true, Dot, Reader>(w, input, work)
                    : multiply_codes<16, false, Dot, Reader>(w, input, work);
-  return w->dmin ? multiply_codes<32, true, Dot, Reader>(w, input, work)
+  return w->dmin || w->zero ? multiply_codes<32, true, Dot, Reader>(w, input, work)
                  : multiply_codes<32, false, Dot, Reader>(w, input, work);
 }
 

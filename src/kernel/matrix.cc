@@ -48,20 +48,30 @@ Coding coding_of(const Format& format) {
   return coding;
 }
 
+PackedView::Number number_of(const Layout& layout) {
+  switch (layout.number) {
+    case Layout::Number::fp16: return PackedView::kFp16;
+    case Layout::Number::f32: return PackedView::kF32;
+    default: return PackedView::kBf16;  // powers of two go beyond the range of fp16
+  }
+}
+
 /// Where the arrays of a quantized matrix lie in its storage.
 struct Parts {
-  std::size_t weights, d, dmin, sub_scale, sub_min, table, end;
+  std::size_t weights, d, dmin, sub_scale, sub_min, zero, table, end;
   Parts(const Layout& layout, const Coding& coding, std::size_t block, std::size_t padded,
         std::size_t columns) {
     const bool nested = layout.scales == Layout::Scales::nested;
     const std::size_t values = padded * columns, blocks = values / block,
-                      subs = values / std::size_t(layout.sub);
+                      subs = values / std::size_t(layout.sub),
+                      number = number_of(layout) == PackedView::kF32 ? 4 : 2;
     weights = 0;
     d = align(coding.packing == Packing::w4 ? values / 2 : values);
-    dmin = align(d + blocks * 2);
-    sub_scale = align(dmin + (layout.has_offset ? blocks * 2 : 0));
+    dmin = align(d + blocks * number);
+    sub_scale = align(dmin + (layout.has_offset && !layout.zero_point ? blocks * number : 0));
     sub_min = align(sub_scale + (nested ? subs : 0));
-    table = align(sub_min + (nested && layout.has_offset ? subs : 0));
+    zero = align(sub_min + (nested && layout.has_offset ? subs : 0));
+    table = align(zero + (layout.zero_point ? blocks : 0));
     end = table + align(coding.table.size());
   }
 };
@@ -75,8 +85,10 @@ class Packer {
         coding_(coding),
         columns_(columns),
         weights_(reinterpret_cast<std::uint8_t*>(base)),
-        d_(reinterpret_cast<std::uint16_t*>(base + parts.d)),
-        dmin_(reinterpret_cast<std::uint16_t*>(base + parts.dmin)),
+        number_(number_of(format.layout())),
+        d_(base + parts.d),
+        dmin_(base + parts.dmin),
+        zero_(reinterpret_cast<std::int8_t*>(base + parts.zero)),
         sub_scale_(reinterpret_cast<std::int8_t*>(base + parts.sub_scale)),
         sub_min_(reinterpret_cast<std::uint8_t*>(base + parts.sub_min)) {}
 
@@ -107,8 +119,11 @@ class Packer {
     const Layout& layout = format_.layout();
     const int block = format_.block();
     const std::int64_t at = (panel * (columns_ / block) + j / block) * kPanelRows + lane;
-    d_[at] = layout.scales == Layout::Scales::power ? f32_to_bf16(grid.d) : f32_to_fp16(grid.d);
-    if (layout.has_offset) dmin_[at] = f32_to_fp16(grid.dmin);
+    put_number(d_, at, grid.d);
+    if (layout.zero_point)
+      zero_[at] = std::int8_t(grid.dmin);
+    else if (layout.has_offset)
+      put_number(dmin_, at, grid.dmin);
     if (layout.scales != Layout::Scales::nested) return;
     for (int s = 0; s < block / layout.sub; ++s) {
       const std::int64_t sub =
@@ -116,6 +131,15 @@ class Packer {
       sub_scale_[sub] = std::int8_t(grid.sub_scale[s]);
       if (layout.has_offset) sub_min_[sub] = std::uint8_t(grid.sub_min[s]);
     }
+  }
+
+  void put_number(std::byte* array, std::int64_t at, float x) const {
+    if (number_ == PackedView::kF32) {
+      std::memcpy(array + at * 4, &x, 4);
+      return;
+    }
+    const std::uint16_t half = number_ == PackedView::kBf16 ? f32_to_bf16(x) : f32_to_fp16(x);
+    std::memcpy(array + at * 2, &half, 2);
   }
 
   void put_bytes(const std::int8_t* levels, std::int64_t panel, int lane, std::int64_t j) const {
@@ -134,7 +158,9 @@ class Packer {
   const Coding& coding_;
   std::int64_t columns_;
   std::uint8_t* weights_;
-  std::uint16_t *d_, *dmin_;
+  PackedView::Number number_;
+  std::byte *d_, *dmin_;
+  std::int8_t* zero_;
   std::int8_t* sub_scale_;
   std::uint8_t* sub_min_;
 };
@@ -158,6 +184,21 @@ struct Plain {
 constexpr Plain kPlain[] = {{"f32", Packing::f32, pack_values<std::uint32_t>},
                             {"f16", Packing::f16, pack_values<std::uint16_t>},
                             {"bf16", Packing::bf16, pack_values<std::uint16_t>}};
+
+/// Levels that are no small integers: as float32.
+Result<Matrix> pack_decoded(const Format& format, std::int64_t rows, std::int64_t columns,
+                            std::span<const std::byte> bytes, ThreadPool& pool,
+                            std::string_view isa) {
+  std::vector<float> values(std::size_t(rows * columns));
+  const std::size_t row_bytes = format.row_bytes(std::size_t(columns));
+  pool.run(rows, 16, [&](std::int64_t begin, std::int64_t end) {
+    format.decode(bytes.data() + std::size_t(begin) * row_bytes,
+                  std::size_t((end - begin) * (columns / format.block())),
+                  values.data() + begin * columns);
+  });
+  return Matrix::pack(*find_format("f32"), rows, columns, std::as_bytes(std::span(values)), pool,
+                      isa);
+}
 
 }  // namespace
 
@@ -186,6 +227,8 @@ Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_
   if (size != bytes.size())
     return fail(ErrorCode::corrupt, "{} x {} weights of {} are {} bytes, not {}", rows, columns,
                 format.id(), size, bytes.size());
+
+  if (!format.layout().values.empty()) return pack_decoded(format, rows, columns, bytes, pool, isa);
 
   Matrix m;
   const std::int64_t panels = (rows + kPanelRows - 1) / kPanelRows;
@@ -218,10 +261,13 @@ Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_
 
   const bool nested = layout.scales == Layout::Scales::nested;
   m.view_.sub = std::min(layout.sub, 32), m.view_.block = format.block();
-  m.view_.wide_d = layout.scales == Layout::Scales::power, m.view_.unit = layout.unit;
+  m.view_.number = number_of(layout), m.view_.unit = layout.unit;
   m.view_.bias = coding.bias, m.view_.max_code = coding.max_code;
-  m.view_.d = reinterpret_cast<const std::uint16_t*>(base + parts.d);
-  if (layout.has_offset) m.view_.dmin = reinterpret_cast<const std::uint16_t*>(base + parts.dmin);
+  m.view_.d = base + parts.d;
+  if (layout.zero_point)
+    m.view_.zero = reinterpret_cast<const std::int8_t*>(base + parts.zero);
+  else if (layout.has_offset)
+    m.view_.dmin = base + parts.dmin;
   if (nested) m.view_.sub_scale = reinterpret_cast<const std::int8_t*>(base + parts.sub_scale);
   if (nested && layout.has_offset)
     m.view_.sub_min = reinterpret_cast<const std::uint8_t*>(base + parts.sub_min);

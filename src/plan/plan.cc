@@ -125,7 +125,7 @@ Result<Override> parse_override(std::string_view text) {
   const Format* format = find_format(id);
   if (!format) {
     std::string known;
-    for (const Format* each : format_registry()) known += fmt::format(" {}", each->id());
+    for (const Format* each : all_formats()) known += fmt::format(" {}", each->id());
     return fail(ErrorCode::invalid, "--override '{}': no format named '{}'; there are:{}", text, id,
                 known);
   }

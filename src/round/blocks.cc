@@ -69,8 +69,10 @@ class Search {
     Nested block;
     if (spec_.nested)
       nested(block);
-    else if (spec_.power)
+    else if (spec_.number == SearchSpec::kPower)
       power(block);
+    else if (spec_.zero_point)
+      zero_point(block);
     else
       single(block);
     store(out->d + lane, block.d);
@@ -80,8 +82,16 @@ class Search {
         store_narrow(out->sub_scale[s] + lane, __builtin_convertvector(block.scale[s], Ints));
         store_narrow(out->sub_min[s] + lane, __builtin_convertvector(block.min[s], Ints));
       }
-      emit(s, spec_.nested ? block.fit(s) : Fit{block.d, block.dmin}, out, lane);
+      emit(s, spec_.nested ? block.fit(s) : fit_of(block.d, block.dmin), out, lane);
     }
+  }
+
+  void measure(SearchResult* found, BlockSums* out, int lane) const {
+    const Fit fit = fit_of(load(found->d + lane), load(found->dmin + lane));
+    const Sums sum = sums(0, fit);
+    store(out->qq + lane, sum.qq), store(out->q + lane, sum.q), store(out->xq + lane, sum.xq);
+    store(out->error + lane, error(0, fit));
+    emit(0, fit, found, lane);
   }
 
  private:
@@ -93,16 +103,25 @@ class Search {
   Floats x(int j) const { return load(x_ + j * kStripRows); }
   Floats h(int j) const { return h_[j]; }
 
+  /// Of a format that is not nested.
+  Fit fit_of(Floats d, Floats dmin) const {
+    return {d, spec_.zero_point ? -(d * dmin) : dmin};
+  }
+  /// Zero is among what a block can hold.
+  bool with_zero() const { return spec_.nested || spec_.zero_point; }
+
   /// A weight in units of levels.
   static Floats scaled(Floats x, const Fit& fit, Floats inverse_scale) {
     return (kOffset ? x - fit.offset : x) * inverse_scale;
   }
 
+  bool even() const { return spec_.kind == SearchSpec::kConsecutive; }
+
   void favour_large() {
     Floats sum{};
     for (int j = 0; j < spec_.block; ++j) sum += abs(x(j));
     const Floats inv = inverse(sum * (1 / float(spec_.block)));
-    const bool few_even = spec_.consecutive && spec_.level_count <= 64;
+    const bool few_even = even() && spec_.level_count <= 64;
     for (int j = 0; j < spec_.block; ++j) {
       const Floats size = abs(x(j)) * inv;
       h_[j] = h_[j] * (1 + (few_even ? size : size * sqrt(size)));
@@ -172,8 +191,26 @@ class Search {
     return {fit, fit.scale * sum.xq + fit.offset * m.x};
   }
 
+  Floats whole_zero(Floats z) const {
+    return nearest_integer(
+        min(max(z, splat(spec_.levels[0])), splat(spec_.levels[spec_.level_count - 1])));
+  }
+
+  /// The best scale for the zero point z and the levels summed up.
+  static Best scale_for(const Moments& m, const Sums& sum, Floats z) {
+    const Floats product = sum.xq - z * m.x;
+    const Floats scale = ratio(product, sum.qq - z * (2 * sum.q - z * m.h));
+    return {{scale, z}, scale * product};
+  }
+
+  /// With the whole zero point nearest to the candidate's offset, which takes the offset's place.
+  Best refit_zero(int s, const Moments& m, const Fit& candidate) const {
+    const Floats z = whole_zero(-candidate.offset * inverse(candidate.scale));
+    return scale_for(m, sums(s, fit_of(candidate.scale, z)), z);
+  }
+
   void consider(int s, const Moments& m, const Fit& candidate, Best& best) const {
-    const Best next = refit(m, sums(s, candidate));
+    const Best next = spec_.zero_point ? refit_zero(s, m, candidate) : refit(m, sums(s, candidate));
     const Ints better = next.gain > best.gain;
     best.fit = select(better, next.fit, best.fit);
     best.gain = NIBBLE_ISA::select(better, next.gain, best.gain);
@@ -187,9 +224,10 @@ class Search {
     const float low = spec_.levels[spec_.first_code], high = spec_.levels[spec_.level_count - 1];
     const float steps = float(spec_.level_count - 1);
     if (kOffset) {
-      const Floats bottom = spec_.nested ? min(m.low, Floats{}) : m.low;
-      const Floats range = (spec_.nested ? max(m.high, Floats{}) : m.high) - bottom;
-      for (int k = 0; k < kOffsetTries; ++k) {
+      const Floats bottom = with_zero() ? min(m.low, Floats{}) : m.low;
+      const Floats range = (with_zero() ? max(m.high, Floats{}) : m.high) - bottom;
+      const int tries = spec_.zero_point ? 2 * kOffsetTries : kOffsetTries;
+      for (int k = 0; k < tries; ++k) {
         const float more = -0.9f + 0.48f * float(k);
         const Floats scale = range * (1 / (steps + more));
         for (int side = 0; side < 3; ++side)  // how much of it is clipped at the bottom
@@ -202,7 +240,7 @@ class Search {
       // Where columns count by what they read, the largest weight is often one that counts little.
       // Sixteen even levels gain most: Q4_0 by importance 8% of the KL divergence of SmolLM2-135M,
       // and with both signs 3% of the weighted error.
-      const bool clip = spec_.clip && spec_.consecutive && spec_.level_count == 16;
+      const bool clip = spec_.clip && even() && spec_.level_count == 16;
       const int tries = clip ? 16 : spec_.level_count <= 8 ? 6 : spec_.level_count <= 64 ? 12 : 5;
       const float reach = clip ? 5.0f : spec_.level_count <= 16 ? 2.5f : 1.5f;
       const auto part = [&](int k) {
@@ -210,7 +248,7 @@ class Search {
         return steps / (steps + 2 * ((reach + 0.8f) * t * t - 0.8f));
       };
       // Few even levels: the sign that wins in the middle nearly always wins.
-      const bool one_sign = spec_.consecutive && spec_.level_count <= 16 && !clip;
+      const bool one_sign = even() && spec_.level_count <= 16 && !clip;
       const int middle = tries / 2;
       consider(s, m, Fit{up * part(middle), Floats{}}, best);
       const Floats gain = best.gain;
@@ -222,11 +260,13 @@ class Search {
         if (!one_sign) consider(s, m, Fit{down * part(k), Floats{}}, best);
       }
     }
-    if (kOffset) consider(s, m, best.fit, best);  // two parameters settle more slowly
+    if (kOffset && !spec_.zero_point) consider(s, m, best.fit, best);  // two parameters settle more slowly
     return best;
   }
 
-  static Fit stored(const Fit& fit) { return {round_fp16(fit.scale), round_fp16(fit.offset)}; }
+  Fit stored(const Fit& fit) const {
+    return {as_stored(spec_, fit.scale), as_stored(spec_, fit.offset)};
+  }
 
   void single(Nested& block) const {
     const Moments m = moments(0);
@@ -241,10 +281,28 @@ class Search {
     block.d = best.scale, block.dmin = best.offset;
   }
 
+  void zero_point(Nested& block) const {
+    const Moments m = moments(0);
+    const Fit best = fit(0, m).fit;
+    Floats least = splat(1e38f);
+    for (int step = -1; step <= 1; ++step) {
+      const Floats z = whole_zero(best.offset + float(step));
+      Floats d = as_stored(spec_, best.scale);
+      for (int i = 0; i <= kSettle; ++i) {
+        const Floats e = error(0, fit_of(d, z));
+        const Ints better = e < least;
+        block.d = NIBBLE_ISA::select(better, d, block.d);
+        block.dmin = NIBBLE_ISA::select(better, z, block.dmin);
+        least = min(e, least);
+        d = as_stored(spec_, scale_for(m, sums(0, fit_of(d, z)), z).fit.scale);
+      }
+    }
+  }
+
   /// The best of the powers of two around the range, by the exact error.
   void power(Nested& block) const {
     const Moments m = moments(0);
-    const Floats reach = max(m.high, -m.low) * (1 / float(spec_.levels[spec_.level_count - 1]));
+    const Floats reach = max(m.high, -m.low) * (1 / spec_.levels[spec_.level_count - 1]);
     const Floats top = (Floats)((Ints)max(reach, splat(kLeastPower)) & 0x7f800000) * 2;
     Floats least = splat(1e38f);
     for (int k = 0; k < kPowerTries; ++k) {
@@ -371,35 +429,49 @@ class Search {
   Floats h_[kMaxSubs * 16];  // [block]
 };
 
-template <class Levels, bool kOffset>
-void search(const SearchSpec& spec, const float* x, const float* h, SearchResult* out) {
-  for (int lane = 0; lane < kStripRows; lane += kLanes) {
-    if (spec.sub == 16)
-      Search<Levels, kOffset, 16>(spec, x + lane, h).run(out, lane);
-    else if (kOffset || spec.sub == 32)
-      Search<Levels, kOffset, 32>(spec, x + lane, h).run(out, lane);
-    else if (spec.sub == 64)
-      Search<Levels, false, 64>(spec, x + lane, h).run(out, lane);
-    else if (spec.sub == 128)
-      Search<Levels, false, 128>(spec, x + lane, h).run(out, lane);
-    else
-      Search<Levels, false, 256>(spec, x + lane, h).run(out, lane);
+/// fn(the Search of kLanes rows, lane) for all lanes.
+template <class Levels, bool kOffset, int kSub, class Fn>
+void each_lane(const SearchSpec& spec, const float* x, const float* h, Fn fn) {
+  for (int lane = 0; lane < kStripRows; lane += kLanes)
+    fn(Search<Levels, kOffset, kSub>(spec, x + lane, h), lane);
+}
+
+template <class Levels, bool kOffset, class Fn>
+void with_sub(const SearchSpec& spec, const float* x, const float* h, Fn fn) {
+  switch (spec.sub) {
+    case 16: return each_lane<Levels, kOffset, 16>(spec, x, h, fn);
+    case 32: return each_lane<Levels, kOffset, 32>(spec, x, h, fn);
+    case 64: return each_lane<Levels, kOffset, 64>(spec, x, h, fn);
+    case 128: return each_lane<Levels, kOffset, 128>(spec, x, h, fn);
+    default: return each_lane<Levels, false, 256>(spec, x, h, fn);
   }
 }
 
+template <class Fn>
+void with_search(const SearchSpec& spec, const float* x, const float* h, Fn fn) {
+  with_levels(spec, [&](auto type) {
+    using Levels = typename decltype(type)::type;
+    if (spec.has_offset)
+      with_sub<Consecutive, true>(spec, x, h, fn);
+    else
+      with_sub<Levels, false>(spec, x, h, fn);
+  });
+}
+
 void search_block(const SearchSpec* spec, const float* x, const float* h, SearchResult* out) {
-  if (!spec->consecutive)
-    search<Table, false>(*spec, x, h, out);
-  else if (spec->has_offset)
-    search<Consecutive, true>(*spec, x, h, out);
-  else
-    search<Consecutive, false>(*spec, x, h, out);
+  with_search(*spec, x, h, [&](const auto& search, int lane) { search.run(out, lane); });
+}
+
+void measure_block(const SearchSpec* spec, const float* x, const float* h, SearchResult* found,
+                   BlockSums* sums) {
+  with_search(*spec, x, h,
+              [&](const auto& search, int lane) { search.measure(found, sums, lane); });
 }
 
 }  // namespace
 
 const BlockSearch& search_blocks() {
-  static constexpr BlockSearch all = {kIsa, false, search_block};
+  static constexpr BlockSearch all = {kIsa, false, search_block, measure_block};
   return all;
 }
 

@@ -44,7 +44,7 @@ struct Lanes {
   Floats scale(int s) const { return spec.nested ? d * factor[s] * spec.unit : d; }
   Floats offset(int s) const {
     if (!spec.has_offset) return splat(-0.0f);
-    return spec.nested ? -(dmin * min[s]) : dmin;
+    return spec.nested ? -(dmin * min[s]) : spec.zero_point ? -(d * dmin) : dmin;
   }
 
   const SearchSpec& spec;
@@ -300,7 +300,7 @@ class Descent {
     if (spec_.nested) {
       for (int s = 0; s < spec_.block / spec_.sub; ++s) sub_scales(s);
     }
-    super_scales();
+    if (!spec_.whole_row) super_scales();
     lanes_.store_scales(block_, lane_);
     return changed_;
   }
@@ -410,13 +410,14 @@ class Descent {
     lanes_.min[s] = select(down == 0, lanes_.min[s], next);
   }
 
-  /// The fp16 scales of the block.
+  /// The stored scales of the block.
   void super_scales() {
     const auto direction = [&](int j) {
+      if (spec_.zero_point) return level_[j] - lanes_.dmin;
       return spec_.nested ? lanes_.factor[j / spec_.sub] * spec_.unit * level_[j] : level_[j];
     };
     super_scale(lanes_.d, direction);
-    if (!spec_.has_offset) return;
+    if (!spec_.has_offset || spec_.zero_point) return;
     super_scale(lanes_.dmin,
                 [&](int j) { return spec_.nested ? -lanes_.min[j / spec_.sub] : splat(1); });
   }
@@ -425,7 +426,7 @@ class Descent {
   void super_scale(Floats& stored, Direction direction) {
     Floats next = stored;
     const Floats by = move(0, spec_.block, direction, [&](Floats length) {
-      next = spec_.power ? stored : round_fp16(stored + length);
+      next = spec_.number == SearchSpec::kPower ? stored : as_stored(spec_, stored + length);
       return next - stored;
     });
     stored = select(by == 0, stored, next);
@@ -444,22 +445,14 @@ class Descent {
   bool changed_ = false;
 };
 
-template <class T>
-struct Type {
-  using type = T;
-};
-
 /// fn(type of the format's codes, lane) for all lanes.
 template <class Fn>
 void each_lane(const SearchSpec& spec, Fn fn) {
-  for (int lane = 0; lane < kStripRows; lane += kLanes) {
-    if (spec.book.count > 0)
-      fn(Type<Groups>(), lane);
-    else if (spec.consecutive)
-      fn(Type<Columns<Consecutive>>(), lane);
-    else
-      fn(Type<Columns<Table>>(), lane);
-  }
+  const auto lanes = [&](auto codes) {
+    for (int lane = 0; lane < kStripRows; lane += kLanes) fn(codes, lane);
+  };
+  if (spec.book.count > 0) return lanes(Type<Groups>());
+  with_levels(spec, [&](auto type) { lanes(Type<Columns<typename decltype(type)::type>>()); });
 }
 
 void decode_block(const SearchSpec* spec, const SearchResult* block, float* values) {

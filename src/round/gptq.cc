@@ -5,9 +5,9 @@
 #include "round/gptq.h"
 
 #include <cmath>
-#include <new>
 #include <string_view>
 
+#include "round/row_scale.h"
 #include "round/rows.h"
 
 namespace nibble {
@@ -21,9 +21,9 @@ Result<const Feedback*> active_feedback(const BlockSearch& search) {
   return fail(ErrorCode::unsupported, "no error feedback for {}", search.isa);
 }
 
-/// 1 / u_jj^2 of each column, in the factor's order.
-std::vector<float> prices(const FeedbackFactor& factor) {
-  const std::size_t n = factor.order.size();
+/// 1 / u_jj^2 of each column, in the factor's order, around 1 among those that share a scale.
+std::vector<float> prices(const FeedbackFactor& factor, bool whole_row) {
+  const std::size_t n = whole_row ? 1 : factor.order.size();
   const std::size_t columns = std::size_t(std::sqrt(double(factor.u.size())) + 0.5);
   std::vector<float> out(columns);
   for (std::size_t j = 0; j < columns; ++j) {
@@ -42,11 +42,12 @@ class FeedbackMethod final : public StripMethod {
         search_(search),
         feedback_(feedback),
         spec_(search_spec(format)),
-        prices_(prices(factor)) {}
+        scale_(spec_, search),
+        prices_(prices(factor, spec_.whole_row)) {}
 
   std::unique_ptr<Scratch> scratch() const override {
     auto space = std::make_unique<Workspace>();
-    space->x.reset(new (std::align_val_t(64)) float[std::size_t(columns_ * kStripRows)]);
+    space->x = aligned_floats(std::size_t(columns_ * kStripRows));
     space->found.resize(factor_.order.size());
     return space;
   }
@@ -62,11 +63,8 @@ class FeedbackMethod final : public StripMethod {
   }
 
  private:
-  struct AlignedDelete {
-    void operator()(float* p) const { ::operator delete[](p, std::align_val_t(64)); }
-  };
   struct Workspace final : Scratch {
-    std::unique_ptr<float[], AlignedDelete> x;  // [columns][kStripRows], in the factor's order
+    AlignedFloats x;  // [columns][kStripRows], in the factor's order
     std::vector<SearchResult> found;
     alignas(64) float block[kMaxBlock * kStripRows], other[kMaxBlock * kStripRows];
   };
@@ -88,10 +86,15 @@ class FeedbackMethod final : public StripMethod {
   void feed(const Strip& strip, Workspace& space) const {
     const int n = spec_.block;
     for (std::int64_t i = 0; i < blocks(); ++i) gather(strip, i, at(space, i));
+    SearchResult whole{};
+    if (spec_.whole_row) scale_.fit(at(space, 0), prices_.data(), columns_, whole);
     for (std::int64_t i = 0; i < blocks(); ++i) {
       const std::int64_t j = i * n;
       SearchResult& found = space.found[std::size_t(i)];
-      search_.run(&spec_, at(space, i), prices_.data() + j, &found);
+      if (spec_.whole_row)
+        found = whole;
+      else
+        search_.run(&spec_, at(space, i), prices_.data() + j, &found);
       feedback_.round(&spec_, row(factor_.u, columns_, j, j), columns_, at(space, i), &found,
                       space.block);
       feedback_.spread(row(factor_.u, columns_, j, j + n), columns_, n, space.block,
@@ -136,6 +139,7 @@ class FeedbackMethod final : public StripMethod {
   const BlockSearch& search_;
   const Feedback& feedback_;
   SearchSpec spec_;
+  RowScale scale_;
   std::vector<float> prices_;
 };
 

@@ -120,8 +120,8 @@ class Search {
     Floats most{}, little = splat(1e38f);
     for (int j = s * spec_.sub; j < (s + 1) * spec_.sub; ++j)
       most = max(most, abs(x(j))), little = min(little, abs(x(j)));
-    const float highest = float(spec_.levels[spec_.level_count - 1]);
-    const float lowest = float(spec_.levels[spec_.level_count / 2]);
+    const float highest = spec_.levels[spec_.level_count - 1];
+    const float lowest = spec_.levels[spec_.level_count / 2];
     Floats size[kTries], v[kTries], least[kTries];
     Ints bank[kTries];
     for (int k = 0; k < kTries; ++k) size[k] = most * (part(k) / highest);
@@ -232,7 +232,7 @@ void search_block(const SearchSpec* spec, const float* x, const float* h, Search
 }  // namespace
 
 const BlockSearch& search_joint() {
-  static constexpr BlockSearch all = {kIsa, true, search_block};
+  static constexpr BlockSearch all = {kIsa, true, search_block, nullptr};
   return all;
 }
 

@@ -12,7 +12,7 @@ class Consecutive {
   explicit Consecutive(const SearchSpec& spec)
       : low_(splat(spec.levels[spec.first_code])),
         high_(splat(spec.levels[spec.level_count - 1])),
-        zero_(spec.levels[0]) {}
+        zero_(int(spec.levels[0])) {}
 
   Floats level(Floats x) const { return nearest_integer(min(max(x, low_), high_)); }
   Ints code(Floats x) const { return __builtin_convertvector(level(x), Ints) - zero_; }
@@ -33,7 +33,7 @@ class Table {
     for (int depth = 0; depth < 4; ++depth)
       for (int i = 0; i < 1 << depth; ++i) {
         const int right = (2 * i + 1) << (3 - depth);
-        middles_[(1 << depth) + i] = 0.5f * float(spec.levels[right - 1] + spec.levels[right]);
+        middles_[(1 << depth) + i] = 0.5f * (spec.levels[right - 1] + spec.levels[right]);
       }
     for (int i = 0; i < 16; ++i) levels_[i] = spec.levels[i];
   }
@@ -71,5 +71,54 @@ class Table {
   alignas(64) float middles_[16];
   alignas(64) float levels_[16];
 };
+
+/// All finite values of an 8-bit float with 4 bits of exponent and 3 of mantissa (OCP FP8 E4M3):
+/// codes 0 .. 126 are -448 .. -0, codes 127 .. 253 are 0 .. 448.
+class E4m3 {
+ public:
+  explicit E4m3(const SearchSpec&) {}
+
+  Floats level(Floats x) const {
+    const Ints sign = (Ints)x & INT32_MIN, size = (Ints)min(abs(x), splat(448));
+    const Floats normal = (Floats)((size + 0x7ffff + (size >> 20 & 1)) & ~0xfffff);
+    const Floats subnormal = nearest_integer((Floats)size * 512) * (1.0f / 512);
+    return (Floats)((Ints)select((Floats)size < 0x1p-6f, subnormal, normal) | sign);
+  }
+  Ints code(Floats x) const {
+    const Ints bits = (Ints)level(x), size = bits & 0x7fffffff;
+    const Ints small = __builtin_convertvector((Floats)size * 512, Ints);
+    const Ints magnitude = (Floats)size < 0x1p-6f ? small : (size >> 20) - kBias;
+    return bits < 0 ? 126 - magnitude : 127 + magnitude;
+  }
+  Floats at(Ints code) const {
+    const Ints negative = code < 127, magnitude = negative ? 126 - code : code - 127;
+    const Floats small = __builtin_convertvector(magnitude, Floats) * (1.0f / 512);
+    const Floats size = select(magnitude < 8, small, (Floats)((magnitude + kBias) << 20));
+    return select(negative, -size, size);
+  }
+
+ private:
+  static constexpr int kBias = (127 - 7) << 3;  // of the exponents, in eighths of a power of two
+};
+
+/// fn(type of the levels of `spec`).
+template <class T>
+struct Type {
+  using type = T;
+};
+template <class Fn>
+void with_levels(const SearchSpec& spec, Fn fn) {
+  switch (spec.kind) {
+    case SearchSpec::kConsecutive: return fn(Type<Consecutive>());
+    case SearchSpec::kTable: return fn(Type<Table>());
+    case SearchSpec::kE4m3: return fn(Type<E4m3>());
+  }
+}
+
+/// As the format stores a scale, or an offset; powers of two are chosen elsewhere.
+static inline Floats as_stored(const SearchSpec& spec, Floats x) {
+  if (spec.number == SearchSpec::kFp16) return round_fp16(x);
+  return spec.number == SearchSpec::kBf16 ? round_bf16(x) : x;
+}
 
 }  // namespace nibble::NIBBLE_ISA

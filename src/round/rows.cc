@@ -7,7 +7,9 @@
 #include <cstring>
 
 #include "base/cpu.h"
+#include "base/half.h"
 #include "base/profile.h"
+#include "round/row_scale.h"
 
 namespace nibble {
 namespace {
@@ -213,7 +215,46 @@ class BlockwiseSearch final : public StripMethod {
   std::vector<float> importance_;
 };
 
+/// Every row for itself, with one scale.
+class RowwiseSearch final : public StripMethod {
+ public:
+  RowwiseSearch(const Format& format, std::span<const float> importance, const BlockSearch& search)
+      : spec_(search_spec(format)),
+        scale_(spec_, search),
+        importance_(normalised(importance, std::int64_t(importance.size()))) {}
+
+  std::unique_ptr<Scratch> scratch() const override {
+    auto space = std::make_unique<Workspace>();
+    space->x = aligned_floats(importance_.size() * kStripRows);
+    return space;
+  }
+
+  void choose(const Strip& strip, Scratch& scratch, StripSink& sink) const override {
+    auto& space = static_cast<Workspace&>(scratch);
+    strip.gather(0, strip.columns, space.x.get());
+    scale_.fit(space.x.get(), importance_.data(), strip.columns, space.found);
+    for (std::int64_t b = 0, j = 0; j < strip.columns; ++b, j += spec_.block) {
+      scale_.emit(space.x.get() + j * kStripRows, importance_.data() + j, space.found);
+      sink.put(b, space.found);
+    }
+  }
+
+ private:
+  struct Workspace final : Scratch {
+    AlignedFloats x;
+    SearchResult found{};
+  };
+
+  SearchSpec spec_;
+  RowScale scale_;
+  std::vector<float> importance_;
+};
+
 }  // namespace
+
+AlignedFloats aligned_floats(std::size_t count) {
+  return AlignedFloats(new (std::align_val_t(64)) float[count]);
+}
 
 void Strip::gather(std::int64_t begin, std::int64_t end, float* out) const {
   for (int r = 0; r < kStripRows; ++r) {
@@ -239,22 +280,29 @@ std::vector<float> normalised(std::span<const float> importance, std::int64_t bl
 
 SearchSpec search_spec(const Format& format) {
   const Layout& l = format.layout();
+  const std::span<const float> levels = format.level_values();
+  const bool consecutive =
+      !l.levels.empty() && l.levels.back() - l.levels.front() == int(l.levels.size()) - 1;
   SearchSpec spec{.block = format.block(),
                   .sub = l.sub,
+                  .number = SearchSpec::Number(l.number),
                   .nested = l.scales == Layout::Scales::nested,
-                  .power = l.scales == Layout::Scales::power,
                   .has_offset = l.has_offset,
+                  .zero_point = l.zero_point,
+                  .whole_row = l.whole_row,
                   .scale_min = float(l.scale_min),
                   .scale_max = float(l.scale_max),
                   .scale_step = float(l.scale_step),
                   .unit = l.unit,
                   .offset_max = float(l.offset_max),
                   .first_code = l.first_code,
-                  .level_count = int(l.levels.size()),
-                  .consecutive = l.levels.back() - l.levels.front() == int(l.levels.size()) - 1,
+                  .level_count = int(levels.size()),
+                  .kind = consecutive           ? SearchSpec::kConsecutive
+                          : levels.size() <= 16 ? SearchSpec::kTable
+                                                : SearchSpec::kE4m3,
                   .favour_large = false,
                   .clip = false,
-                  .levels = l.levels.data(),
+                  .levels = levels.data(),
                   .book = {}};
   if (const Codebook* book = l.codebook)
     spec.book = {.points = book->points.data(),
@@ -269,6 +317,16 @@ SearchSpec search_spec(const Format& format) {
                           : book->signs == Codebook::Signs::free ? PointSpec::kFree
                                                                  : PointSpec::kEven};
   return spec;
+}
+
+float stored_number(const SearchSpec& spec, float x) {
+  switch (spec.number) {
+    case SearchSpec::kFp16: return std::clamp(fp16_to_f32(f32_to_fp16(x)), -65504.0f, 65504.0f);
+    case SearchSpec::kBf16: return bf16_to_f32(f32_to_bf16(x));
+    case SearchSpec::kF32: return x;
+    case SearchSpec::kPower: return x > 0 ? std::exp2(std::max(-126.0f, std::ceil(std::log2(x)))) : 0;
+  }
+  return x;
 }
 
 Result<const BlockSearch*> active_search(const SearchSpec& spec) {
@@ -305,6 +363,10 @@ Result<RoundReport> round_rows(const RoundTask& task, std::span<const float> imp
   if (task.format->layout().scales == Layout::Scales::none)
     return round_strips(task, importance, nullptr, pool);
   NIBBLE_TRY(const BlockSearch* search, active_search(search_spec(*task.format)));
+  if (task.format->layout().whole_row) {
+    const RowwiseSearch method(*task.format, importance, *search);
+    return round_strips(task, importance, &method, pool);
+  }
   const BlockwiseSearch method(*task.format, importance, *search, favour_large);
   return round_strips(task, importance, &method, pool);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <new>
 #include <span>
 #include <vector>
 
@@ -24,6 +25,13 @@ struct Strip {
 
 // Beyond what any format can store: keeps the sums of the searches finite.
 inline constexpr float kLargestWeight = 1e9f;
+
+/// Aligned to 64 bytes.
+struct AlignedDelete {
+  void operator()(float* p) const { ::operator delete[](p, std::align_val_t(64)); }
+};
+using AlignedFloats = std::unique_ptr<float[], AlignedDelete>;
+AlignedFloats aligned_floats(std::size_t count);
 
 /// Where a method hands over the blocks it has decided.
 class StripSink {
@@ -65,6 +73,10 @@ std::vector<float> normalised(std::span<const float> importance, std::int64_t bl
 
 /// What the search needs to know of a quantized format: points into it.
 SearchSpec search_spec(const Format& format);
+
+/// The nearest value to x that the format can store as a scale (or offset); of powers of two the
+/// next greater one.
+float stored_number(const SearchSpec& spec, float x);
 
 std::span<const BlockSearch* const> search_registry();
 /// The search for a format on the instruction set in use. Errors: NIBBLE_ISA naming what is not

@@ -22,14 +22,17 @@ struct PointSpec {
 
 /// What the search knows of a format.
 struct SearchSpec {
-  int block, sub;                  // columns
-  bool nested, power, has_offset;  // as in Layout
+  enum Number { kFp16, kBf16, kF32, kPower };
+  enum Levels { kConsecutive, kTable, kE4m3 };  // integers in a row; 16 of any kind; all of fp8
+  int block, sub;                               // columns
+  Number number;
+  bool nested, has_offset, zero_point, whole_row;  // as in Layout
   float scale_min, scale_max, scale_step, unit, offset_max;
   int first_code, level_count;
-  bool consecutive;   // levels are integers in a row
+  Levels kind;
   bool favour_large;  // an error counts more on larger weights
   bool clip;          // scales that clip the largest weights a lot are tried too
-  const int8_t* levels;
+  const float* levels;
   PointSpec book;
 };
 
@@ -41,12 +44,21 @@ struct alignas(64) SearchResult {
   uint32_t groups[32][kStripRows];
 };
 
+/// Weighted sums over the columns of a block, with the levels q that given scales give.
+struct alignas(64) BlockSums {
+  float qq[kStripRows], q[kStripRows], xq[kStripRows], error[kStripRows];
+};
+
 struct BlockSearch {
   const char* isa;
   bool joint;  // for formats with a codebook
   /// Minimises sum_j h_j (x_j - q_j)^2 for each of the rows. x: [block][kStripRows], finite; h:
   /// [block], positive, around 1. Both 64-byte aligned.
   void (*run)(const SearchSpec* spec, const float* x, const float* h, SearchResult* out);
+  /// The sums under the scales that `found` has, whose codes become those levels. Not for nested
+  /// formats, nor those with a codebook.
+  void (*measure)(const SearchSpec* spec, const float* x, const float* h, SearchResult* found,
+                  BlockSums* sums);
 };
 
 }  // namespace nibble

@@ -100,4 +100,10 @@ static inline Floats round_fp16(Floats x) {
   return (Floats)((Ints)rounded | sign);
 }
 
+/// The nearest bf16 value, ties to even.
+static inline Floats round_bf16(Floats x) {
+  const Ints bits = (Ints)x;
+  return (Floats)((bits + 0x7fff + (bits >> 16 & 1)) & ~0xffff);
+}
+
 }  // namespace nibble::NIBBLE_ISA

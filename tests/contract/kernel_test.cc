@@ -30,7 +30,8 @@ std::vector<std::byte> random_weights(const Format& format, std::size_t blocks, 
     Grid grid;
     grid.d = fp16_to_f32(f32_to_fp16(uniform(rng, -0.01f, 0.01f)));
     grid.dmin = fp16_to_f32(f32_to_fp16(uniform(rng, -0.01f, 0.01f)));
-    if (layout.scales == Layout::Scales::power) grid.d = std::ldexp(1.0f, -int(rng() % 99));
+    if (layout.number == Layout::Number::power) grid.d = std::ldexp(1.0f, -int(rng() % 99));
+    if (layout.zero_point) grid.dmin = layout.levels[rng() % layout.levels.size()];
     for (int s = 0; s < kMaxSubBlocks; ++s) {
       const int steps = (layout.scale_max - layout.scale_min) / layout.scale_step;
       grid.sub_scale[s] =
@@ -47,7 +48,7 @@ std::vector<std::byte> random_weights(const Format& format, std::size_t blocks, 
       for (std::size_t i = 0; i < codes.size(); ++i) {
         const float x = uniform(rng, -1, 1);
         codes[i] = layout.scales == Layout::Scales::none ? format.round(grid, int(i), &x)
-                                                         : Code(rng() % layout.levels.size());
+                                                         : Code(rng() % format.level_values().size());
       }
     }
     format.pack(grid, codes.data(), bytes.data() + b * format.spec().bytes);
@@ -262,7 +263,7 @@ TEST_P(KernelContract, FastProductIsTheSameOnAllThatFuse) {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const Format* format : format_registry())
+  for (const Format* format : all_formats())
     for (const Kernel* k : kernel_registry())
       if (k->packing == Packing::f32) all.push_back({format, k->isa});
   return all;

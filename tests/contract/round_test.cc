@@ -7,7 +7,6 @@
 #include <limits>
 #include <random>
 #include <string>
-#include <tuple>
 #include <vector>
 
 #include "base/cpu.h"
@@ -64,22 +63,28 @@ double weighted_error(const Matrix& m, const std::vector<float>& q) {
 }
 
 /// The error of the plainest way: scales from the range of each sub-block (with as many integer
-/// steps for the sub-scales as the format has), every weight to its nearest level.
-double plainest_error(const Matrix& m) {
+/// steps for the sub-scales as the format has), every weight to its nearest level. `symmetric`: the
+/// range reaches as far below zero as above.
+double plainest_error(const Matrix& m, bool symmetric) {
   const Format& f = m.format;
   const Layout& l = f.layout();
-  const float low = l.levels[std::size_t(l.first_code)], high = l.levels.back();
+  const auto levels = f.level_values();
+  const float low = l.codebook ? l.levels.front() : levels[std::size_t(l.first_code)];
+  const float high = levels.back(), least = symmetric ? std::max(low, -high) : low;
   const int subs = f.block() / l.sub;
+  const SearchSpec spec = search_spec(f);
   const auto half = [](float x) { return fp16_to_f32(f32_to_fp16(x)); };
   double sum = 0;
   for (std::size_t at = 0; at < m.weights.size(); at += std::size_t(f.block())) {
     Grid grid;
     float scale[kMaxSubBlocks], offset[kMaxSubBlocks], d = 0, dmin = 0;
     for (int s = 0; s < subs; ++s) {
-      const float* x = m.weights.data() + at + s * l.sub;
-      const auto [a, b] = std::minmax_element(x, x + l.sub);
+      const std::size_t columns = std::size_t(m.columns);
+      const float* x = m.weights.data() + (l.whole_row ? at / columns * columns : at) + s * l.sub;
+      const auto [a, b] = std::minmax_element(x, x + (l.whole_row ? m.columns : l.sub));
       offset[s] = l.has_offset ? std::min(*a, 0.0f) : 0;
-      scale[s] = l.has_offset ? (*b - offset[s]) / (high - low) : std::max(*b / high, *a / low);
+      scale[s] = l.has_offset ? (*b - offset[s]) / (high - low)
+                              : std::max(*b / std::min(high, -least), *a / least);
       d = std::max(d, scale[s]), dmin = std::max(dmin, -offset[s]);
     }
     if (l.scales == Layout::Scales::nested) {
@@ -95,8 +100,11 @@ double plainest_error(const Matrix& m) {
             std::min(float(l.offset_max), grid.dmin > 0 ? std::round(-offset[s] / grid.dmin) : 0));
       }
     } else {
-      grid.d = l.scales == Layout::Scales::power ? std::exp2(std::ceil(std::log2(d))) : half(d);
-      grid.dmin = half(offset[0]);
+      grid.d = stored_number(spec, d);
+      const float zero = offset[0] - grid.d * low;  // the value of level 0
+      grid.dmin = l.zero_point   ? std::clamp(std::nearbyint(-zero / grid.d), low, high)
+                  : l.has_offset ? stored_number(spec, zero)
+                                 : 0;
     }
     f.make_effective(grid);
     for (int i = 0; i < f.block(); i += f.spec().grain) {
@@ -112,12 +120,18 @@ double plainest_error(const Matrix& m) {
   return sum;
 }
 
-class RoundContract : public testing::TestWithParam<std::tuple<const Rounder*, const Format*>> {
+struct Case {
+  const Rounder* rounder;
+  const Format* format;
+};
+
+class RoundContract : public testing::TestWithParam<Case> {
  protected:
-  const Rounder& rounder = *std::get<0>(GetParam());
-  const Format& format = *std::get<1>(GetParam());
+  const Rounder& rounder = *GetParam().rounder;
+  const Format& format = *GetParam().format;
   const Layout& layout = format.layout();
   bool quantized = layout.scales != Layout::Scales::none;
+  bool plainest = rounder.id() == "rtn";  // on purpose
   std::mt19937 random{11};
 
   /// Heavy-tailed weights and importances over three orders of magnitude.
@@ -136,8 +150,15 @@ TEST_P(RoundContract, BetterThanThePlainestWay) {
   const auto report = m.round(rounder, 1);
   ASSERT_TRUE(report) << report.error().message();
   const auto q = m.decoded();
-  if (quantized) {
-    EXPECT_LT(report->weighted_error, 0.95 * plainest_error(m));
+  if (quantized && plainest) {  // the same scales but for their last digits
+    EXPECT_LT(report->weighted_error, 1.02 * plainest_error(m, true));
+  } else if (quantized) {
+    // Where nothing is known of the inputs, errors of large weights count more, which costs up to 4%
+    // of squared error (round/blocks.cc). A range cut into 256 levels, or one with a zero point,
+    // leaves little more than that to be gained.
+    const bool little = layout.zero_point || (format.level_values().size() > 16 && layout.sub > 32);
+    const double bound = rounder.needs_stats() || !little ? 0.95 : 1.04;
+    EXPECT_LT(report->weighted_error, bound * plainest_error(m, false));
   }
   // The reported sums are of what was written; they are of positive terms with at most three
   // float32 operations each, added 32 at a time in float32: within 35 units of 2^-24.
@@ -183,7 +204,7 @@ TEST_P(RoundContract, ZeroAndConstantBlocks) {
       // step, times the largest level; where the sub-blocks share one d, their own scales come in
       // steps of 1 / scale_max of the largest. Beyond 65504 times all of that it saturates. With
       // powers of two only the levels count, that lie up to 1 : 1.5 apart.
-      const float step = layout.scales == Layout::Scales::power ? 0.2f
+      const float step = layout.number == Layout::Number::power ? 0.2f
                          : layout.scale_max > 0 ? std::max(0x1p-8f, 0.5f / float(layout.scale_max))
                                                 : 0x1p-8f;
       if (std::fabs(value) <= 65504) {
@@ -230,6 +251,7 @@ TEST_P(RoundContract, SameBytesOnEveryInstructionSet) {
   const SearchSpec spec = search_spec(format);
   alignas(64) static float x[kMaxBlock * kStripRows];
   alignas(64) static SearchResult first, other;
+  BlockSums first_sums{}, other_sums{};
   for (int trial = 0; trial < 8; ++trial) {
     for (float& w : x) w = m.weights[random() % m.weights.size()] * (trial == 7 ? 1e-6f : 1);
     bool have = false;
@@ -238,13 +260,24 @@ TEST_P(RoundContract, SameBytesOnEveryInstructionSet) {
       SearchResult& result = have ? other : first;
       result = {};
       search->run(&spec, x, m.importance.data(), &result);
+      BlockSums& sums = have ? other_sums : first_sums;
+      if (!spec.nested && !search->joint)
+        search->measure(&spec, x, m.importance.data(), &result, &sums);
       if (have) {
         ASSERT_EQ(std::memcmp(&first, &other, sizeof first), 0) << search->isa;
+        ASSERT_EQ(std::memcmp(&first_sums, &other_sums, sizeof first_sums), 0) << search->isa;
       }
       have = true;
     }
     ASSERT_TRUE(have);
   }
+}
+
+TEST(Round, RefusesFormatsThatItCannot) {
+  Matrix m(*find_format("q4_k"), 1, 256);
+  const auto report = m.round(*find_rounder("rtn"), 1);
+  ASSERT_FALSE(report);
+  EXPECT_NE(report.error().message().find("q4_k"), std::string::npos);
 }
 
 TEST(Round, RefusesWhatDoesNotFit) {
@@ -255,14 +288,17 @@ TEST(Round, RefusesWhatDoesNotFit) {
   EXPECT_NE(report.error().message().find("row 1, column 8"), std::string::npos);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, RoundContract,
-    testing::Combine(testing::ValuesIn(round_registry().begin(), round_registry().end()),
-                     testing::ValuesIn(format_registry().begin(), format_registry().end())),
-    [](const auto& unit) {
-      return std::string(std::get<0>(unit.param)->id()) + "_" +
-             std::string(std::get<1>(unit.param)->id());
-    });
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const Rounder* rounder : round_registry())
+    for (const Format* format : all_formats())
+      if (rounder->can(*format)) all.push_back({rounder, format});
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, RoundContract, testing::ValuesIn(cases()), [](const auto& unit) {
+  return std::string(unit.param.rounder->id()) + "_" + std::string(unit.param.format->id());
+});
 
 }  // namespace
 }  // namespace nibble

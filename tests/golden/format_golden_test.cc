@@ -15,7 +15,7 @@ namespace nibble {
 namespace {
 
 TEST(FormatGolden, DecodesAsGgufDoes) {
-  for (const Format* format : format_registry()) {
+  for (const Format* format : all_formats()) {
     if (format->spec().ggml_type < 0) continue;
     SCOPED_TRACE(format->id());
     const std::string path =

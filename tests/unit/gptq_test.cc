@@ -104,7 +104,7 @@ TEST_P(GptqTest, WithoutMomentsItIsImportance) {
 
 std::vector<const Format*> scaled_formats() {
   std::vector<const Format*> out;
-  for (const Format* format : format_registry())
+  for (const Format* format : all_formats())
     if (format->layout().scales != Layout::Scales::none) out.push_back(format);
   return out;
 }
