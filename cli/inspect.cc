@@ -28,7 +28,8 @@ Json to_json(const Inspection& found) {
               {"tensor_bytes", found.tensor_bytes},
               {"bits_per_weight", found.bits_per_weight},
               {"metadata", Json::object()},
-              {"tensors", Json::array()}};
+              {"tensors", Json::array()},
+              {"notes", found.notes}};
   for (const InspectedField& field : found.metadata) {
     Json value = Json::parse(field.json);
     if (field.length > 0 && value.size() < field.length)
@@ -62,8 +63,9 @@ void print(const Inspection& found) {
     fmt::print("{:<40} {:<8} {}\n", field.key, field.type, brief(field));
   if (!found.metadata.empty()) fmt::print("\n");
   for (const InspectedTensor& tensor : found.tensors)
-    fmt::print("{:<40} {:<8} {:>12} {}\n", tensor.name, tensor.format, tensor.bytes,
+    fmt::print("{:<40} {:<16} {:>12} {}\n", tensor.name, tensor.format, tensor.bytes,
                fmt::join(tensor.shape, " x "));
+  for (const std::string& note : found.notes) fmt::print("\nNote: {}\n", note);
 }
 
 }  // namespace

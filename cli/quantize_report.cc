@@ -50,6 +50,7 @@ Json to_json(const QuantizeReport& report, bool dry_run) {
                  {"from", tensor.source_format}, {"format", tensor.format},
                  {"wanted", tensor.wanted},      {"bytes", tensor.bytes}};
     if (!tensor.reason.empty()) each["reason"] = tensor.reason;
+    if (tensor.exact) each["exact"] = true;
     if (tensor.squared_weight > 0)
       each.update({{"squared_error", tensor.squared_error},
                    {"weighted_error", tensor.weighted_error},

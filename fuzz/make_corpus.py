@@ -105,6 +105,50 @@ def blocks():
         save("unpack", f"{i:02}", bytes([i]) + random.integers(0, 256, 210, np.uint8).tobytes())
 
 
+def filled_safetensors(parts):
+    """Random bytes of the given dtypes and shapes: {name: (dtype, shape) or (dtype, shape, bytes)}."""
+    sizes = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "U32": 4}
+    random, header, data = np.random.default_rng(2), {}, b""
+    for name, (dtype, shape, *content) in parts.items():
+        size = int(np.prod(shape, dtype=np.int64)) * sizes.get(dtype, 1)
+        content = content[0] if content else random.integers(0, 120, size, np.uint8).tobytes()
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + size]}
+        data += content
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def schemes():
+    """config.json in one line, then a .safetensors file."""
+    state = json.dumps({"quant_type": "nf4", "blocksize": 64, "shape": [2, 64], "nested_blocksize": 256, "nested_offset": 0.1}).encode()
+    nf4 = np.array([-1.0, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.091050036, 0.0, 0.0795803, 0.1609302,
+                    0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1.0], np.float32).tobytes()
+    seeds = {
+        "gptq": ({"quant_method": "gptq", "bits": 4, "group_size": 32}, {
+            "x.qweight": ("I32", [8, 8]), "x.qzeros": ("I32", [2, 1]), "x.scales": ("F16", [2, 8]),
+            "x.g_idx": ("I32", [64], (np.arange(64, dtype=np.int32) % 2).tobytes())}),
+        "gptq3": ({"quant_method": "gptq", "bits": 3, "group_size": -1, "sym": False, "checkpoint_format": "gptq_v2"}, {
+            "x.qweight": ("I32", [3, 32]), "x.qzeros": ("I32", [1, 3]), "x.scales": ("F16", [1, 32])}),
+        "awq": ({"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemm"}, {
+            "x.qweight": ("I32", [32, 1]), "x.qzeros": ("I32", [1, 1]), "x.scales": ("BF16", [1, 8])}),
+        "nf4": ({"quant_method": "bitsandbytes"}, {
+            "x.weight": ("U8", [64, 1]), "x.weight.absmax": ("U8", [2]), "x.weight.quant_map": ("F32", [16], nf4),
+            "x.weight.nested_absmax": ("F32", [1]), "x.weight.nested_quant_map": ("F32", [256]),
+            "x.weight.quant_state.bitsandbytes__nf4": ("U8", [len(state)], state)}),
+        "int8": ({"quant_method": "bitsandbytes"}, {"x.weight": ("I8", [2, 32]), "x.SCB": ("F32", [2]), "x.weight_format": ("U8", [], b"\0")}),
+        "packed": ({"quant_method": "compressed-tensors"}, {
+            "x.weight_packed": ("I32", [8, 4]), "x.weight_scale": ("BF16", [8, 1]), "x.weight_zero_point": ("I32", [1, 1]),
+            "x.weight_shape": ("I64", [2], np.array([8, 32]).tobytes())}),
+        "fp8": ({"quant_method": "compressed-tensors"}, {"x.weight": ("F8_E4M3", [2, 32]), "x.weight_scale": ("F32", [1])}),
+        "nvfp4": ({"quant_method": "compressed-tensors"}, {
+            "x.weight_packed": ("U8", [2, 16]), "x.weight_scale": ("F8_E4M3", [2, 2]), "x.weight_global_scale": ("F32", [1])}),
+        "mlx": ({"quant_method": None}, {"x.weight": ("U32", [2, 4]), "x.scales": ("F16", [2, 1]), "x.biases": ("F16", [2, 1])}),
+    }
+    for name, (settings, parts) in seeds.items():
+        config = {"quantization": {"group_size": 32, "bits": 4}} if name == "mlx" else {"quantization_config": settings}
+        save("scheme", name, json.dumps(config).encode() + b"\n" + filled_safetensors(parts))
+
+
 def overrides():
     """An override, a line end, a tensor name."""
     for i, text in enumerate(("ffn_down=q6_k", r"blk\.(1|2)\d?\.attn_[vk]=q8_0", "^[^a-z]*(a+)+$=f16", "x{2,30}y{3}z?=q4_k")):
@@ -233,6 +277,7 @@ def main():
     save("safetensors", "two", safetensors({
         "__metadata__": {"format": "pt"}, "a": {"dtype": "BF16", "shape": [2, 3], "data_offsets": [0, 12]},
         "b": {"dtype": "F32", "shape": [], "data_offsets": [12, 16]}}))
+    schemes()
     gguf("model", model)
     gguf("kinds", kinds)
 

@@ -32,6 +32,7 @@ struct Inspection {
   double bits_per_weight = 0;                                 // of the tensors
   std::vector<InspectedField> metadata = {};
   std::vector<InspectedTensor> tensors = {};
+  std::vector<std::string> notes = {};  // what is odd about it
 };
 
 /// Arrays longer than `array_limit` elements are cut in InspectedField::json.

@@ -60,6 +60,7 @@ struct QuantizedTensor {
   /// Sums over the tensor, of the bytes written; 0 where bytes were copied and in plans.
   double squared_error = 0, weighted_error = 0, squared_weight = 0;
   std::optional<FeedbackChoice> feedback = {};  // where the rounding has it
+  bool exact = false;  // quantized in the source, and the same values in this format
 };
 
 /// What a budget came to. Sizes are of the file, losses KL divergence in nats a token.

@@ -73,8 +73,8 @@ class Model {
   /// Rows [begin, end) of a tensor as float32, in GGUF's order and values: out[(end - begin) *
   /// columns]. Thread-safe.
   void load_rows(std::size_t index, std::uint64_t begin, std::uint64_t end, float* out) const;
-  /// The same rows as stored bytes in GGUF's order, row_bytes(columns) each. Only where
-  /// keeps_values(index).
+  /// The same rows as stored bytes in GGUF's order, row_bytes(columns) each, columns as they are
+  /// stored. Only where keeps_values(index).
   void load_bytes(std::size_t index, std::uint64_t begin, std::uint64_t end, std::byte* out) const;
   /// A GGUF would hold the stored values, if perhaps in another order of rows. False for Gemma
   /// norms and computed tensors from Hugging Face checkpoints.

@@ -286,10 +286,6 @@ Status Decoder::adapt_gguf(const Metadata&, const std::string&, ModelConfig&) co
 
 Result<ModelConfig> Decoder::from_hf(const Json& config) const {
   if (!config.is_object()) return fail(ErrorCode::corrupt, "the configuration is not an object");
-  if (const auto found = config.find("quantization_config");
-      found != config.end() && !found->is_null())
-    return fail(ErrorCode::unsupported,
-                "field 'quantization_config' is set: give the checkpoint it was made from");
   ModelConfig out = traits_.defaults;
   out.arch = traits_.id;
   NIBBLE_DO(read_counts(out, [&](const Count& count, std::uint32_t otherwise) {

@@ -140,6 +140,7 @@ Status Model::bind(const Weight& weight, std::string_view stored_name, const Ten
     origin.source_index = *found;
     info.format = stored.format;
     info.bytes = stored.bytes;
+    info.order = stored.order;
     if (rule) origin.rewrite = rule->rewrite;
     if (origin.rewrite == Rewrite::interleave_heads)
       origin.head_rows = weight.shape[0] / rule->heads;
@@ -234,17 +235,21 @@ void Model::load_stored_rows(std::size_t index, std::uint64_t begin, std::uint64
   const bool vector = info.shape.size() == 1;  // its elements are what a rewrite calls rows
   const std::uint64_t columns = vector ? 1 : info.columns();
   if (vector) begin = 0, end = info.elements();
-  const std::size_t row_bytes = info.format->row_bytes(columns);
-  const std::size_t row_blocks = columns / std::uint64_t(info.format->block());
-  const std::byte* data = source_->data(origin.source_index).data();
-  if (origin.rewrite == Rewrite::interleave_heads) {
-    for (std::uint64_t row = begin; row < end; ++row, out += columns)
-      info.format->decode(data + stored_row(origin, row) * row_bytes, row_blocks, out);
-    return;
+  const Format& format = *info.format;
+  const std::size_t row_bytes = format.row_bytes(columns);
+  const std::size_t row_blocks = columns / std::uint64_t(format.block());
+  const std::span<const std::byte> data = source_->data(origin.source_index);
+  std::vector<std::byte> unpacked(data.empty() ? row_bytes : 0);
+  std::vector<float> stored(info.order ? columns : 0);
+  for (std::uint64_t row = begin; row < end; ++row, out += columns) {
+    const std::uint64_t from = stored_row(origin, row);
+    if (data.empty()) source_->read_rows(origin.source_index, from, from + 1, unpacked.data());
+    const std::byte* bytes = data.empty() ? unpacked.data() : data.data() + from * row_bytes;
+    format.decode(bytes, row_blocks, info.order ? stored.data() : out);
+    for (std::uint64_t j = 0; j < stored.size(); ++j) out[(*info.order)[j]] = stored[j];
+    if (origin.rewrite == Rewrite::add_one)
+      for (std::uint64_t j = 0; j < columns; ++j) out[j] += 1;
   }
-  info.format->decode(data + begin * row_bytes, (end - begin) * row_blocks, out);
-  if (origin.rewrite == Rewrite::add_one)
-    for (std::uint64_t i = 0; i < (end - begin) * columns; ++i) out[i] += 1;
 }
 
 void Model::load_bytes(std::size_t index, std::uint64_t begin, std::uint64_t end,
@@ -255,9 +260,14 @@ void Model::load_bytes(std::size_t index, std::uint64_t begin, std::uint64_t end
   const bool vector = info.shape.size() == 1;
   if (vector) begin = 0, end = info.elements();
   const std::size_t row_bytes = info.format->row_bytes(vector ? 1 : info.columns());
-  const std::byte* data = source_->data(origin.source_index).data();
-  for (std::uint64_t row = begin; row < end; ++row, out += row_bytes)
-    std::memcpy(out, data + stored_row(origin, row) * row_bytes, row_bytes);
+  const std::span<const std::byte> data = source_->data(origin.source_index);
+  for (std::uint64_t row = begin; row < end; ++row, out += row_bytes) {
+    const std::uint64_t from = stored_row(origin, row);
+    if (data.empty())
+      source_->read_rows(origin.source_index, from, from + 1, out);
+    else
+      std::memcpy(out, data.data() + from * row_bytes, row_bytes);
+  }
 }
 
 bool Model::keeps_values(std::size_t index) const {

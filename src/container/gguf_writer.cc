@@ -60,7 +60,8 @@ Status check_tensor(const TensorInfo& tensor) {
   if (tensor.shape.empty() || tensor.shape.size() > kGgufMaxDims)
     return fail(ErrorCode::invalid, "{} dimensions, GGUF holds 1 to 4", tensor.shape.size());
   if (!tensor.format || tensor.format->spec().ggml_type < 0)
-    return fail(ErrorCode::invalid, "its format has no number in GGUF files");
+    return fail(ErrorCode::invalid, "GGUF files have no {}; choose a level or a format of GGUF",
+                tensor.format ? tensor.format->id() : "format");
   NIBBLE_TRY(const auto bytes, stored_bytes(*tensor.format, tensor.shape));
   if (bytes != tensor.bytes)
     return fail(ErrorCode::invalid, "{} bytes stated, its shape needs {}", tensor.bytes, bytes);

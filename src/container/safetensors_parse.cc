@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/checked.h"
+#include "base/json.h"
 #include "base/utf8.h"
 #include "container/byte_reader.h"
 
@@ -12,15 +14,18 @@ constexpr std::uint64_t kLongestHeader = 32u << 20;  // bounds the memory of par
 constexpr int kDepth = 3;                            // {tensor: {field: [number]}}
 
 struct Entry {
-  TensorInfo info;
+  RawTensor tensor;
   std::uint64_t begin = 0, end = 0;
 };
 
-const Format* format_of(std::string_view dtype) {
-  if (dtype == "F32") return find_format("f32");
-  if (dtype == "F16") return find_format("f16");
-  if (dtype == "BF16") return find_format("bf16");
-  return nullptr;
+/// Bytes of a tensor of this shape.
+Result<std::uint64_t> raw_bytes(const Dtype& dtype, const std::vector<std::uint64_t>& shape) {
+  std::uint64_t bytes = dtype.bytes;
+  for (const std::uint64_t extent : shape) {
+    if (extent == 0) return fail(ErrorCode::corrupt, "shape: a dimension is 0");
+    NIBBLE_TRY_IN("shape", bytes, checked_mul(bytes, extent));
+  }
+  return bytes;
 }
 
 Result<std::vector<std::uint64_t>> read_numbers(const Json& object, const char* field) {
@@ -40,20 +45,19 @@ Result<std::vector<std::uint64_t>> read_numbers(const Json& object, const char* 
 Status read_entry(const Json& object, Entry& entry) {
   if (!object.is_object()) return fail(ErrorCode::corrupt, "is not an object");
   NIBBLE_TRY(const std::string dtype, json_string(object, "dtype"));
-  NIBBLE_TRY(entry.info.shape, read_numbers(object, "shape"));
+  NIBBLE_TRY(entry.tensor.shape, read_numbers(object, "shape"));
   NIBBLE_TRY(const auto offsets, read_numbers(object, "data_offsets"));
   if (offsets.size() != 2 || offsets[0] > offsets[1])
     return fail(ErrorCode::corrupt, "data_offsets: expected a beginning and an end");
   entry.begin = offsets[0];
   entry.end = offsets[1];
-  entry.info.format = format_of(dtype);
-  if (!entry.info.format)
-    return fail(ErrorCode::unsupported, "has dtype {}, nibble reads F32, F16 and BF16",
-                quote(dtype));
-  NIBBLE_TRY(entry.info.bytes, stored_bytes(*entry.info.format, entry.info.shape));
-  if (entry.info.bytes != entry.end - entry.begin)
+  entry.tensor.dtype = find_dtype(dtype);
+  if (!entry.tensor.dtype)
+    return fail(ErrorCode::unsupported, "has dtype {}, which nibble does not know", quote(dtype));
+  NIBBLE_TRY(const std::uint64_t bytes, raw_bytes(*entry.tensor.dtype, entry.tensor.shape));
+  if (bytes != entry.end - entry.begin)
     return fail(ErrorCode::corrupt, "data_offsets: {} bytes, but its shape needs {}",
-                entry.end - entry.begin, entry.info.bytes);
+                entry.end - entry.begin, bytes);
   return {};
 }
 
@@ -65,7 +69,7 @@ Result<std::vector<Entry>> read_entries(std::string_view text) {
     if (name == "__metadata__") continue;
     if (name.empty()) return fail(ErrorCode::corrupt, "header: a tensor has no name");
     Entry entry;
-    entry.info.name = name;
+    entry.tensor.name = name;
     NIBBLE_DO_IN("tensor " + quote(name), read_entry(object, entry));
     entries.push_back(std::move(entry));
   }
@@ -74,7 +78,7 @@ Result<std::vector<Entry>> read_entries(std::string_view text) {
 
 }  // namespace
 
-Result<SafetensorsHeader> parse_safetensors(std::span<const std::byte> file) {
+Result<std::vector<RawTensor>> parse_safetensors(std::span<const std::byte> file) {
   ByteReader in(file);
   NIBBLE_TRY_IN("header length", const auto length, in.read<std::uint64_t>());
   if (length > kLongestHeader)
@@ -83,10 +87,10 @@ Result<SafetensorsHeader> parse_safetensors(std::span<const std::byte> file) {
   NIBBLE_TRY(auto entries, read_entries({reinterpret_cast<const char*>(text.data()), length}));
   std::sort(entries.begin(), entries.end(),
             [](const Entry& a, const Entry& b) { return a.begin < b.begin; });
-  SafetensorsHeader header;
+  std::vector<RawTensor> tensors;
   std::uint64_t expected = 0;
   for (Entry& entry : entries) {
-    const std::string where = "tensor " + quote(entry.info.name);
+    const std::string where = "tensor " + quote(entry.tensor.name);
     if (entry.begin != expected)
       return fail(ErrorCode::corrupt, "{}: data_offsets: begins at {}, expected {}", where,
                   entry.begin, expected);
@@ -94,13 +98,13 @@ Result<SafetensorsHeader> parse_safetensors(std::span<const std::byte> file) {
       return fail(ErrorCode::corrupt, "{}: data_offsets: ends at {}, the file has {} bytes of data",
                   where, entry.end, in.left());
     expected = entry.end;
-    header.offsets.push_back(in.position() + entry.begin);
-    header.tensors.push_back(std::move(entry.info));
+    entry.tensor.data = file.subspan(in.position() + entry.begin, entry.end - entry.begin);
+    tensors.push_back(std::move(entry.tensor));
   }
   if (expected != in.left())
     return fail(ErrorCode::corrupt, "{} bytes of data, but the tensors end at {}", in.left(),
                 expected);
-  return header;
+  return tensors;
 }
 
 }  // namespace nibble

@@ -9,16 +9,12 @@
 #include <string>
 #include <vector>
 
-#include "container/source.h"
+#include "container/raw_tensor.h"
 
 namespace nibble {
 
-struct SafetensorsHeader {
-  std::vector<TensorInfo> tensors;     // in the order of their data
-  std::vector<std::uint64_t> offsets;  // of each tensor, from the start of the file
-};
-
-/// `file` is the whole file. Errors name the field, not the file.
-Result<SafetensorsHeader> parse_safetensors(std::span<const std::byte> file);
+/// The tensors in the order of their data. `file` is the whole file, which they refer to. Errors
+/// name the field, not the file.
+Result<std::vector<RawTensor>> parse_safetensors(std::span<const std::byte> file);
 
 }  // namespace nibble

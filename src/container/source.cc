@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 
 #include "base/checked.h"
@@ -33,6 +34,13 @@ Result<std::uint64_t> stored_bytes(const Format& format, const std::vector<std::
   if (elements >= kLargest || bytes >= kLargest)
     return fail(ErrorCode::corrupt, "shape: {} elements are too many", elements);
   return bytes;
+}
+
+void Source::read_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
+                       std::byte* out) const {
+  const TensorInfo& tensor = tensors()[index];
+  const std::size_t row = tensor.format->row_bytes(tensor.columns());
+  std::memcpy(out, data(index).data() + begin * row, (end - begin) * row);
 }
 
 std::optional<std::size_t> Source::find(std::string_view name) const {

@@ -23,6 +23,7 @@ struct TensorInfo {
   std::vector<std::uint64_t> shape;
   const Format* format = nullptr;  // never null in a Source
   std::uint64_t bytes = 0;
+  ColumnOrder order = {};
   std::uint64_t elements() const;
   std::uint64_t columns() const { return shape.empty() ? 1 : shape.back(); }
   std::uint64_t rows() const { return columns() == 0 ? 0 : elements() / columns(); }
@@ -51,8 +52,13 @@ class Source {
   /// The files that hold tensors: one, or the parts of a split.
   virtual std::vector<std::string> files() const = 0;
   virtual const std::vector<TensorInfo>& tensors() const = 0;
-  /// The stored bytes of tensor `index`, in its stored format.
+  /// The stored bytes of tensor `index`, in its format; empty where read_rows() must unpack them.
   virtual std::span<const std::byte> data(std::size_t index) const = 0;
+  /// Rows [begin, end) of a matrix in its format's bytes, columns as they are stored.
+  virtual void read_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
+                         std::byte* out) const;
+  /// What is odd about the checkpoint, for people.
+  virtual std::vector<std::string> notes() const { return {}; }
   /// Says that this part of a tensor will not be needed soon, so that resident memory stays small.
   virtual void release(std::size_t index, std::uint64_t offset, std::uint64_t length) const = 0;
 

@@ -4,13 +4,15 @@
 //     int4_g128            groups of 128 columns (32, 64 or 128), fp16 scale d: value = d * level,
 //                          level in -2^(bits-1) .. 2^(bits-1) - 1
 //     int4_g128_zp         and a zero point z, an integer of as many bits: value = d * (level - z)
-//     int4_g128_min        and the value m of level 0 ("bias"): value = d * level + m
+//     int4_g128_min        and the value m of level 0 ("bias"): value = d * level + m; levels of
+//     less
+//                          than 8 bits begin at 0
 //     int8_row             one scale for all columns of a row
 //     int8_row_bf16, _f32  the scale (and m) in another type
 //
 // Bytes of a block: d, then z (i8) or m (as d), then the codes, a stream of bits, low bits first,
-// rounded up to bytes. A row with one scale is blocks of 32 that repeat it. These bytes are nibble's
-// own: containers know what other programs make of them.
+// rounded up to bytes. A row with one scale is blocks of 32 that repeat it. These bytes are
+// nibble's own: containers know what other programs make of them.
 #include <array>
 #include <charconv>
 #include <string>
@@ -27,13 +29,20 @@ constexpr auto kLevels2 = consecutive_levels<-2, 4>();
 constexpr auto kLevels3 = consecutive_levels<-4, 8>();
 constexpr auto kLevels4 = consecutive_levels<-8, 16>();
 constexpr auto kLevels8 = consecutive_levels<-128, 256>();
+constexpr auto kFromZero = consecutive_levels<0, 16>();
 
-std::span<const std::int8_t> levels_of(int bits) {
+/// `from_zero`: where there is an offset, the first level is 0; but for bytes, that have a sign.
+std::span<const std::int8_t> levels_of(int bits, bool from_zero) {
+  if (from_zero && bits < 8) return std::span(kFromZero).first(std::size_t(1) << bits);
   switch (bits) {
-    case 2: return kLevels2;
-    case 3: return kLevels3;
-    case 4: return kLevels4;
-    default: return kLevels8;
+    case 2:
+      return kLevels2;
+    case 3:
+      return kLevels3;
+    case 4:
+      return kLevels4;
+    default:
+      return kLevels8;
   }
 }
 
@@ -109,7 +118,7 @@ class Affine final : private Name, public Format {
                            .has_offset = m.offset != Member::Offset::none,
                            .zero_point = m.offset == Member::Offset::zero_point,
                            .whole_row = m.row,
-                           .levels = levels_of(m.bits)}}),
+                           .levels = levels_of(m.bits, m.offset == Member::Offset::min)}}),
         member_(m) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
@@ -122,7 +131,8 @@ class Affine final : private Name, public Format {
     int count = 0;
     for (int i = 0; i < member_.group; ++i) {
       bits |= codes[i] << count;
-      for (count += member_.bits; count >= 8; count -= 8, bits >>= 8) *out++ = std::byte(bits & 255);
+      for (count += member_.bits; count >= 8; count -= 8, bits >>= 8)
+        *out++ = std::byte(bits & 255);
     }
   }
 
@@ -169,9 +179,10 @@ class Family final : public FormatFamily {
 
   std::span<const std::string_view> samples() const override {
     static constexpr std::string_view kSamples[] = {
-        "int4_g128",    "int4_g64",     "int4_g32",         "int2_g32",      "int3_g128",
-        "int8_g128",    "int4_g128_zp", "int3_g32_zp",      "int2_g64_zp",   "int8_g64_zp",
-        "int4_g64_min", "int4_row",     "int4_g64_zp_bf16", "int8_row_bf16", "int8_row_zp_f32"};
+        "int4_g128",   "int4_g64",         "int4_g32",      "int2_g32",
+        "int3_g128",   "int8_g128",        "int4_g128_zp",  "int3_g32_zp",
+        "int2_g64_zp", "int8_g64_zp",      "int4_g64_min",  "int8_g64_min_f32",
+        "int4_row",    "int4_g64_zp_bf16", "int8_row_bf16", "int8_row_zp_f32"};
     return kSamples;
   }
 };

@@ -5,8 +5,8 @@
 // a block of `block` consecutive columns of one row is cut into sub-blocks of `sub` columns, and
 // each weight becomes
 //
-//     value = scale[s] * level + offset[s]          (s: its sub-block; level: a number that its code
-//     names, nearly always a small integer)
+//     value = scale[s] * level + offset[s]          (s: its sub-block; level: a number that its
+//     code names, nearly always a small integer)
 //
 // computed in float32 without fused operations, in just that order, so that it equals what the
 // runtimes compute.
@@ -54,20 +54,20 @@ struct Layout {
   enum class Number { fp16, bf16, f32, power };  // power: of two, 2^-128 .. 2^127
   Scales scales = Scales::none;
   Number number = Number::fp16;  // how d and dmin are stored
-  int sub = 1;  // columns that share an effective scale
+  int sub = 1;                   // columns that share an effective scale
   bool has_offset = false;
   int scale_min = 0,
-      scale_max = 0;   // range of sub_scale (nested); q3_k, iq4_xs and q6_k have signed ones
-  int scale_step = 1;  // sub_scale is scale_min plus a multiple of it
-  float unit = 1;      // a power of two (nested)
-  int offset_max = 0;  // sub_min ranges over 0..offset_max (nested, has_offset)
+      scale_max = 0;        // range of sub_scale (nested); q3_k, iq4_xs and q6_k have signed ones
+  int scale_step = 1;       // sub_scale is scale_min plus a multiple of it
+  float unit = 1;           // a power of two (nested)
+  int offset_max = 0;       // sub_min ranges over 0..offset_max (nested, has_offset)
   bool zero_point = false;  // dmin is an integer in the range of the levels: offset = -(d * dmin)
   bool whole_row = false;   // all blocks of a row have the same d and dmin
-  std::span<const std::int8_t> levels = {};  // what a column can have, ascending; code = index, unless
-                                        // there is a codebook
-  std::span<const float> values = {};   // the same where they are no small integers
-  int first_code = 0;                   // codes below it are decoded, but never chosen
-  const Codebook* codebook = nullptr;   // groups of columns have codes, not columns
+  std::span<const std::int8_t> levels = {};  // what a column can have, ascending; code = index,
+                                             // unless there is a codebook
+  std::span<const float> values = {};        // the same where they are no small integers
+  int first_code = 0;                        // codes below it are decoded, but never chosen
+  const Codebook* codebook = nullptr;        // groups of columns have codes, not columns
 };
 
 class Format {
@@ -127,7 +127,12 @@ class Format {
   bool consecutive_;  // level = levels[0] + code
 };
 
-/// Formats that differ in numbers (bits, columns a group, ...) and are made when they are asked for.
+/// Stored column j is column order[j] of a matrix; null: they are in order (GPTQ's act-order is the
+/// reason for others).
+using ColumnOrder = std::shared_ptr<const std::vector<std::uint32_t>>;
+
+/// Formats that differ in numbers (bits, columns a group, ...) and are made when they are asked
+/// for.
 class FormatFamily {
  public:
   virtual ~FormatFamily() = default;

@@ -1,78 +1,11 @@
-// 8-bit floats (OCP FP8 E4M3, finite values up to 448) with one scale for all columns of a row, as
-// compressed-tensors has them. Bytes of a block: the scale, bf16, then a byte a column: sign, 4 bits of exponent (bias 7), 3 of
-// mantissa. Codes are in the order of values: 0 is -448, 126 is -0, 127 is 0, 253 is 448. The two
-// bytes that are no number decode to the largest of their sign. A row is blocks of 32 that repeat
-// its scale.
-#include <algorithm>
-#include <array>
-#include <cmath>
+// 8-bit floats, a bf16 scale a row.
+#include "format/fp8.h"
 
-#include "format/bits.h"
-#include "format/format.h"
+namespace nibble::registry {
 
-namespace nibble {
-namespace {
-
-constexpr int kBlock = 32, kLargest = 126;
-
-float magnitude(int code) {
-  const int exponent = code >> 3, mantissa = code & 7;
-  return exponent == 0 ? std::ldexp(float(mantissa), -9) : std::ldexp(float(8 + mantissa), exponent - 10);
-}
-
-std::span<const float> values() {
-  static const auto all = [] {
-    std::array<float, 2 * (kLargest + 1)> out{};
-    for (int i = 0; i <= kLargest; ++i) {
-      out[std::size_t(kLargest - i)] = -magnitude(i);
-      out[std::size_t(kLargest + 1 + i)] = magnitude(i);
-    }
-    return out;
-  }();
-  return all;
-}
-
-class Fp8 final : public Format {
- public:
-  Fp8()
-      : Format({.id = "fp8_row",
-                .block = kBlock,
-                .grain = 1,
-                .bytes = 2 + kBlock,
-                .ggml_type = -1,
-                .ggml_name = {},
-                .layout = {.scales = Layout::Scales::single,
-                           .number = Layout::Number::bf16,
-                           .sub = kBlock,
-                           .whole_row = true,
-                           .values = values()}}) {}
-
-  void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
-    put_u16(out, f32_to_bf16(grid.d));
-    out += 2;
-    for (int i = 0; i < kBlock; ++i) {
-      const int code = int(codes[i]);
-      out[i] = std::byte(code > kLargest ? code - kLargest - 1 : 0x80 | (kLargest - code));
-    }
-  }
-
-  void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
-    grid.d = bf16_to_f32(get_u16(in));
-    in += 2;
-    for (int i = 0; i < kBlock; ++i) {
-      const int size = std::min(get_u8(in + i) & 0x7f, kLargest);
-      codes[i] = Code(get_u8(in + i) & 0x80 ? kLargest - size : kLargest + 1 + size);
-    }
-    make_effective(grid);
-  }
-};
-
-}  // namespace
-
-namespace registry {
 const Format& format_fp8_row() {
-  static const Fp8 format;
+  static const Fp8 format("fp8_row", Layout::Number::bf16);
   return format;
 }
-}  // namespace registry
-}  // namespace nibble
+
+}  // namespace nibble::registry

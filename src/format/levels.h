@@ -18,6 +18,10 @@ constexpr std::array<std::int8_t, kCount> consecutive_levels() {
 inline constexpr std::array<std::int8_t, 16> kIq4Levels = {
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
+/// Twice the floats of 4 bits (sign, 2 bits of exponent, 1 of mantissa): MXFP4, NVFP4.
+inline constexpr std::array<std::int8_t, 16> kFloat4Levels = {-12, -8, -6, -4, -3, -2, -1, 0,
+                                                              0,   1,  2,  3,  4,  6,  8,  12};
+
 /// The sizes, ascending, and before them the same below zero.
 template <std::size_t kCount>
 constexpr std::array<std::int8_t, 2 * kCount> both_signs(

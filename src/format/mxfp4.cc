@@ -12,9 +12,6 @@
 namespace nibble {
 namespace {
 
-constexpr std::array<std::int8_t, 16> kLevels = {-12, -8, -6, -4, -3, -2, -1, 0,
-                                                 0,   1,  2,  3,  4,  6,  8,  12};
-
 class Mxfp4 final : public Format {
  public:
   Mxfp4()
@@ -27,7 +24,7 @@ class Mxfp4 final : public Format {
                 .layout = {.scales = Layout::Scales::single,
                            .number = Layout::Number::power,
                            .sub = 32,
-                           .levels = kLevels}}) {}
+                           .levels = kFloat4Levels}}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     out[0] = std::byte(grid.d > 0 ? std::clamp(std::ilogb(grid.d) + 128, 0, 255) : 0);

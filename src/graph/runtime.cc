@@ -25,6 +25,7 @@ Result<Matrix> load_matrix(const Model& model, std::size_t index, ThreadPool& po
   auto matrix =
       Matrix::pack(*format, std::int64_t(info.rows()), std::int64_t(info.columns()), bytes, pool);
   model.release_rows(index, 0, info.rows());
+  if (matrix && format == info.format) matrix->set_order(info.order);
   return matrix;
 }
 
@@ -67,6 +68,8 @@ Result<std::unique_ptr<Runtime>> Runtime::load(const Model& model, const Runtime
   std::uint64_t total = 0, done = 0;
   for (std::size_t i = 0; i < model.tensors().size(); ++i)
     if (wanted(i)) total += model.tensors()[i].bytes;
+  if (options.block < 0)
+    for (const std::string& note : model.source().notes()) progress.note(note);
   progress.begin("load", total, "bytes");
   for (std::size_t i = 0; i < model.tensors().size(); ++i) {
     if (!wanted(i)) continue;

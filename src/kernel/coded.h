@@ -128,9 +128,9 @@ template <class Dot, class Reader>
 void multiply_coded(const PackedView* w, const InputView* input, const Work* work) {
   if (w->sub == 16)
     return w->dmin || w->zero ? multiply_codes<16, true, Dot, Reader>(w, input, work)
-                   : multiply_codes<16, false, Dot, Reader>(w, input, work);
+                              : multiply_codes<16, false, Dot, Reader>(w, input, work);
   return w->dmin || w->zero ? multiply_codes<32, true, Dot, Reader>(w, input, work)
-                 : multiply_codes<32, false, Dot, Reader>(w, input, work);
+                            : multiply_codes<32, false, Dot, Reader>(w, input, work);
 }
 
 /// scale * level + offset, not fused: just what the format decodes to.

@@ -37,17 +37,17 @@ struct PackedView {
   // Quantized packings only. With sub-scales (sub_scale not null) scale = d * sub_scale * unit and
   // offset = -(dmin * sub_min); without: scale = d, offset = dmin, or -(d * zero) where there are
   // zero points. dmin and zero null: no offset.
-  int sub;                   // columns a scale: 16 or 32
-  int block;                 // columns a d: a multiple of sub
+  int sub;    // columns a scale: 16 or 32
+  int block;  // columns a d: a multiple of sub
   enum Number { kFp16, kBf16, kF32 } number;
-  const void *d, *dmin;      // of that type, [panel][columns/block][16]
-  float unit;                // a power of two
-  const int8_t* sub_scale;   // [panel][columns/sub][16], or null
-  const uint8_t* sub_min;    // the same, or null
-  const int8_t* zero;        // [panel][columns/block][16], or null
-  int bias;                  // level = code + bias
-  int max_code;              // largest code (after `table`)
-  const uint8_t* table;      // w4: what the 16 codes stand for, or null for themselves
+  const void *d, *dmin;     // of that type, [panel][columns/block][16]
+  float unit;               // a power of two
+  const int8_t* sub_scale;  // [panel][columns/sub][16], or null
+  const uint8_t* sub_min;   // the same, or null
+  const int8_t* zero;       // [panel][columns/block][16], or null
+  int bias;                 // level = code + bias
+  int max_code;             // largest code (after `table`)
+  const uint8_t* table;     // w4: what the 16 codes stand for, or null for themselves
 };
 
 /// The inputs of a product: `tokens` rows of `columns` values.

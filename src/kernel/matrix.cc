@@ -50,9 +50,12 @@ Coding coding_of(const Format& format) {
 
 PackedView::Number number_of(const Layout& layout) {
   switch (layout.number) {
-    case Layout::Number::fp16: return PackedView::kFp16;
-    case Layout::Number::f32: return PackedView::kF32;
-    default: return PackedView::kBf16;  // powers of two go beyond the range of fp16
+    case Layout::Number::fp16:
+      return PackedView::kFp16;
+    case Layout::Number::f32:
+      return PackedView::kF32;
+    default:
+      return PackedView::kBf16;  // powers of two go beyond the range of fp16
   }
 }
 
@@ -220,9 +223,11 @@ Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_
     return fail(
         ErrorCode::invalid,
         "NIBBLE_ISA names no instruction set that runs here: unset it, or set it to scalar");
-  if (rows < 1 || columns < 1 || columns % format.block() != 0)
+  const int step =
+      format.layout().scales == Layout::Scales::none ? 1 : std::max(32, format.block());
+  if (rows < 1 || columns < 1 || columns % step != 0)
     return fail(ErrorCode::invalid, "{} x {} weights cannot be {}: rows are blocks of {}", rows,
-                columns, format.id(), format.block());
+                columns, format.id(), step);
   NIBBLE_TRY(const auto size, checked_mul(std::uint64_t(rows), format.row_bytes(columns)));
   if (size != bytes.size())
     return fail(ErrorCode::corrupt, "{} x {} weights of {} are {} bytes, not {}", rows, columns,
@@ -284,6 +289,7 @@ Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_
 
 void Matrix::row(std::int64_t index, float* out) const {
   constexpr std::int64_t kStep = 256;
+  NIBBLE_CHECK(!order_);
   alignas(kAlign) float tile[kStep * kPanelRows];
   for (std::int64_t j = 0; j < columns(); j += kStep) {
     const std::int64_t n = std::min(kStep, columns() - j);
@@ -321,13 +327,31 @@ const InputView& Input::rounded(int block, ThreadPool& pool) {
   return rounded_.back().view;
 }
 
+Input& Input::ordered(const ColumnOrder& order) {
+  for (const Ordered& done : ordered_)
+    if (done.order == order || *done.order == *order) return *done.input;
+  auto values = std::make_unique<float[]>(std::size_t(view_.tokens * view_.columns));
+  for (std::int64_t t = 0; t < view_.tokens; ++t)
+    for (std::int64_t j = 0; j < view_.columns; ++j)
+      values[std::size_t(t * view_.columns + j)] =
+          view_.values[t * view_.columns + (*order)[std::size_t(j)]];
+  auto input = std::make_unique<Input>(values.get(), view_.tokens, view_.columns, precision_);
+  ordered_.push_back({order, std::move(values), std::move(input)});
+  return *ordered_.back().input;
+}
+
 void Input::multiply(const Matrix& w, const float* bias, float* out, std::int64_t out_stride,
                      ThreadPool& pool) {
   NIBBLE_CHECK(w.columns() == view_.columns);
+  if (w.order()) {
+    Matrix stored = w;
+    stored.set_order(nullptr);
+    return ordered(w.order()).multiply(stored, bias, out, out_stride, pool);
+  }
   const bool coded = w.view().d != nullptr && precision_ == Precision::fast;
   // Blocks of inputs as wide as those of the weights: what llama.cpp does, so that both round
   // alike.
-  const InputView input = coded ? rounded(w.view().block, pool) : view_;
+  const InputView input = coded ? rounded(std::max(w.view().block, 32), pool) : view_;
 
   // Tokens in blocks whose inputs stay in a second cache while panels stream by; panels in groups
   // small enough to keep all threads busy to the end.

@@ -40,6 +40,10 @@ class Matrix {
   const Kernel& kernel() const { return *kernel_; }
   std::size_t bytes() const { return bytes_; }  // of memory held
 
+  /// Says that the columns are stored in another order.
+  void set_order(ColumnOrder order) { order_ = std::move(order); }
+  const ColumnOrder& order() const { return order_; }
+
   /// One row as float32, for embeddings.
   void row(std::int64_t index, float* out) const;
 
@@ -48,6 +52,7 @@ class Matrix {
   const Kernel* kernel_ = nullptr;
   std::size_t bytes_ = 0;
   std::shared_ptr<std::byte> storage_;
+  ColumnOrder order_;
 };
 
 /// The inputs of one or more products, with their 8-bit form made once and only if needed.
@@ -68,10 +73,18 @@ class Input {
     std::unique_ptr<std::byte[]> storage;
   };
   const InputView& rounded(int block, ThreadPool& pool);
+  /// The values in another order of columns, made once each.
+  struct Ordered {
+    ColumnOrder order;
+    std::unique_ptr<float[]> values;
+    std::unique_ptr<Input> input;
+  };
+  Input& ordered(const ColumnOrder& order);
 
   InputView view_;
   Precision precision_;
   std::vector<Rounded> rounded_;  // by block, made once each
+  std::vector<Ordered> ordered_;
 };
 
 /// All kernels, every packing on every instruction set this build has.

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/checked.h"
+#include "format/exact.h"
 
 namespace nibble {
 namespace {
@@ -67,6 +68,14 @@ const Format& target_format(const Target& target, const TensorInfo& tensor, cons
   return target.format ? *target.format : *tensor.format;
 }
 
+/// Why a tensor that is kept cannot be kept as it is; it gets the format that comes next.
+void keep_in_gguf(PlannedTensor& planned) {
+  const Format& stored = *planned.tensor.format;
+  planned.wanted = &stored;
+  planned.tensor.format = planned.tensor.order ? find_format("f16") : &gguf_format(stored);
+  if (planned.tensor.format != &stored) planned.reason = fmt::format("GGUF has no {}", stored.id());
+}
+
 /// The number for general.file_type: the level's own, or the first level built on the format that
 /// most bytes are in.
 std::uint32_t file_type_of(const Target& target, std::span<const PlannedTensor> tensors) {
@@ -125,7 +134,8 @@ Result<Override> parse_override(std::string_view text) {
   const Format* format = find_format(id);
   if (!format) {
     std::string known;
-    for (const Format* each : all_formats()) known += fmt::format(" {}", each->id());
+    for (const Format* each : format_registry())
+      if (each->spec().ggml_type >= 0) known += fmt::format(" {}", each->id());
     return fail(ErrorCode::invalid, "--override '{}': no format named '{}'; there are:{}", text, id,
                 known);
   }
@@ -170,7 +180,10 @@ Result<Plan> make_plan(const PlanInput& input, const Target& target,
         used[o] = true;
         break;
       }
-      choose_fitting(planned, target.level && sites[i].role == Role::output);
+      if (target.keep() && planned.reason.empty())
+        keep_in_gguf(planned);
+      else
+        choose_fitting(planned, target.level && sites[i].role == Role::output);
     }
     NIBBLE_DO(set_bytes(tensor));
     NIBBLE_TRY(plan.tensor_bytes, checked_add(plan.tensor_bytes, tensor.bytes));

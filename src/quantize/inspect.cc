@@ -68,7 +68,8 @@ Result<Inspection> inspect(const std::string& path, std::uint64_t array_limit) {
   NIBBLE_TRY(const auto source, open_source(path));
   Inspection out{.files = source->files(),
                  .format = std::string(source->container()),
-                 .architecture = architecture_of(*source)};
+                 .architecture = architecture_of(*source),
+                 .notes = source->notes()};
   const bool reversed = !source->metadata().entries().empty();  // GGUF: fastest first
   for (const TensorInfo& tensor : source->tensors()) {
     InspectedTensor each{tensor.name, tensor.shape, std::string(tensor.format->id()), tensor.bytes};

@@ -1,9 +1,11 @@
 #include "quantize/maker.h"
 
 #include <algorithm>
+#include <atomic>
 #include <numeric>
 
 #include "base/hash.h"
+#include "format/exact.h"
 #include "quantize/feedback.h"
 #include "quantize/output.h"
 
@@ -18,7 +20,8 @@ constexpr std::uint64_t kBufferLimit = 100u
 Json to_json(const QuantizedTensor& report) {
   Json out = {{"squared_error", report.squared_error},
               {"weighted_error", report.weighted_error},
-              {"squared_weight", report.squared_weight}};
+              {"squared_weight", report.squared_weight},
+              {"exact", report.exact}};
   if (const auto& f = report.feedback)
     out["feedback"] = {{"shrinkage", f->shrinkage},
                        {"error", f->error},
@@ -31,6 +34,7 @@ Status from_json(const Json& record, QuantizedTensor& report) {
   NIBBLE_TRY(report.squared_error, json_number(record, "squared_error"));
   NIBBLE_TRY(report.weighted_error, json_number(record, "weighted_error"));
   NIBBLE_TRY(report.squared_weight, json_number(record, "squared_weight"));
+  NIBBLE_TRY(report.exact, json_bool_or(record, "exact", false));
   const auto found = record.find("feedback");
   if (found == record.end()) return {};
   FeedbackChoice& choice = report.feedback.emplace();
@@ -60,8 +64,7 @@ class Maker {
 
   Status make(std::size_t index, QuantizedTensor& report) {
     const PlannedTensor& planned = job_.plan.tensors[index];
-    NIBBLE_DO_IN("tensor " + planned.tensor.name,
-                 copied(job_, index) ? copy(index) : round(index, report));
+    NIBBLE_DO_IN("tensor " + planned.tensor.name, make_bytes(index, report));
     checkpoint_.release(index, 0, planned.tensor.rows());
     return out_.finish(index, to_json(report));
   }
@@ -84,6 +87,44 @@ class Maker {
       return true;
     };
     return feedback_->enter(feedback_->block_of(tensor.name), finished, progress_);
+  }
+
+  Status make_bytes(std::size_t index, QuantizedTensor& report) {
+    if (copied(job_, index)) return copy(index);
+    NIBBLE_TRY(report.exact, convert(index));
+    return report.exact ? Status{} : round(index, report);
+  }
+
+  /// Makes the tensor if its format holds just the values that are stored.
+  Result<bool> convert(std::size_t index) {
+    const TensorInfo& tensor = job_.plan.tensors[index].tensor;
+    const Format& from = *job_.plan.tensors[index].stored;
+    if (!may_convert_exactly(from, *tensor.format) || tensor.order ||
+        !checkpoint_.keeps_values(index))
+      return false;
+    const std::uint64_t row = tensor.bytes / tensor.rows();
+    const std::size_t stored = from.row_bytes(tensor.columns());
+    auto buffer = out_.acquire(tensor.bytes);
+    std::atomic<bool> exact = true;
+    pool_.run(std::int64_t(tensor.rows()), panel(row), [&](std::int64_t begin, std::int64_t end) {
+      std::vector<std::byte> bytes(stored);
+      for (auto r = std::uint64_t(begin); exact && r < std::uint64_t(end); ++r) {
+        checkpoint_.load_bytes(index, r, r + 1, bytes.data());
+        if (!convert_exactly(from, bytes.data(), *tensor.format, tensor.columns(),
+                             buffer.data.get() + r * row))
+          exact = false;
+      }
+    });
+    if (exact) {
+      if (fed(tensor)) {
+        NIBBLE_DO(enter(tensor));
+        NIBBLE_DO(feedback_->put(tensor.name, *tensor.format, buffer.bytes()));
+      }
+      NIBBLE_DO(out_.push(index, std::move(buffer)));
+    } else {
+      out_.give_back(std::move(buffer));
+    }
+    return bool(exact);
   }
 
   /// Rows whose bytes, `row` each, make a good piece of work for one thread.

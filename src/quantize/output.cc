@@ -23,6 +23,12 @@ BackgroundWriter::Buffer BackgroundWriter::acquire(std::uint64_t size) {
   return {std::make_unique_for_overwrite<std::byte[]>(size), size};
 }
 
+void BackgroundWriter::give_back(Buffer buffer) {
+  const std::lock_guard lock(mutex_);
+  held_ -= buffer.size;
+  changed_.notify_all();
+}
+
 Status BackgroundWriter::push(std::size_t index, Buffer buffer) {
   return push(Item{index, std::move(buffer)});
 }

@@ -29,6 +29,8 @@ class BackgroundWriter {
 
   /// Waits until there is room.
   Buffer acquire(std::uint64_t size);
+  /// It is not needed after all.
+  void give_back(Buffer buffer);
   /// Appends `buffer` to tensor `index`. Returns an error of an earlier write.
   Status push(std::size_t index, Buffer buffer);
   /// Everything of this tensor was pushed, and of no other since: once it is written, the journal

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "base/file.h"
 #include "base/profile.h"
 #include "container/writer.h"
+#include "format/exact.h"
 #include "quantize/file_hash.h"
 #include "quantize/job.h"
 #include "quantize/maker.h"
@@ -19,12 +21,34 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+/// What became of tensors that were quantized already.
+void note_losses(const Job& job, const QuantizeReport& report, Progress& progress) {
+  std::size_t exact = 0, again = 0;
+  double error = 0, weight = 0;
+  for (std::size_t i = 0; i < report.tensors.size(); ++i) {
+    const QuantizedTensor& tensor = report.tensors[i];
+    const PlannedTensor& planned = job.plan.tensors[i];
+    if (planned.stored->block() == 1 || planned.stored == planned.tensor.format) continue;
+    exact += tensor.exact, again += !tensor.exact;
+    error += tensor.squared_error, weight += tensor.squared_weight;
+  }
+  if (exact > 0)
+    progress.note(fmt::format("{} quantized tensors have just the values they had", exact));
+  if (again > 0)
+    progress.note(
+        fmt::format("{} quantized tensors were rounded once more, which moved their values by "
+                    "{:.2f}% (root mean square)",
+                    again, weight > 0 ? 100 * std::sqrt(error / weight) : 0));
+}
+
 void note_choices(const Job& job, Progress& progress) {
   std::size_t lossy = 0, unknown = 0;
   std::string example;
+  for (const std::string& note : job.checkpoint->source().notes()) progress.note(note);
   for (const PlannedTensor& planned : job.plan.tensors) {
     const bool quantized = planned.tensor.format->block() > 1;
-    lossy += planned.stored->block() > 1 && planned.stored != planned.tensor.format;
+    lossy += quantized && planned.stored->block() > 1 && planned.stored != planned.tensor.format &&
+             !may_convert_exactly(*planned.stored, *planned.tensor.format);
     if (job.importance && quantized && !job.importance->imatrix.find(planned.tensor.name)) {
       if (unknown++ == 0) example = planned.tensor.name;
     }
@@ -94,6 +118,7 @@ Result<QuantizeReport> run(Job& job, const QuantizeOptions& options, Progress& p
     if (can_go_on(job, written.error())) writer->leave();
     return tl::unexpected<Error>(written.error());
   }
+  note_losses(job, report, progress);
   if (job.judge) {
     NIBBLE_TRY(report.budget->measured, job.judge->divergence_of(report.files.front()));
   }

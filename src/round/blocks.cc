@@ -104,9 +104,7 @@ class Search {
   Floats h(int j) const { return h_[j]; }
 
   /// Of a format that is not nested.
-  Fit fit_of(Floats d, Floats dmin) const {
-    return {d, spec_.zero_point ? -(d * dmin) : dmin};
-  }
+  Fit fit_of(Floats d, Floats dmin) const { return {d, spec_.zero_point ? -(d * dmin) : dmin}; }
   /// Zero is among what a block can hold.
   bool with_zero() const { return spec_.nested || spec_.zero_point; }
 
@@ -260,7 +258,8 @@ class Search {
         if (!one_sign) consider(s, m, Fit{down * part(k), Floats{}}, best);
       }
     }
-    if (kOffset && !spec_.zero_point) consider(s, m, best.fit, best);  // two parameters settle more slowly
+    if (kOffset && !spec_.zero_point)
+      consider(s, m, best.fit, best);  // two parameters settle more slowly
     return best;
   }
 
@@ -439,11 +438,16 @@ void each_lane(const SearchSpec& spec, const float* x, const float* h, Fn fn) {
 template <class Levels, bool kOffset, class Fn>
 void with_sub(const SearchSpec& spec, const float* x, const float* h, Fn fn) {
   switch (spec.sub) {
-    case 16: return each_lane<Levels, kOffset, 16>(spec, x, h, fn);
-    case 32: return each_lane<Levels, kOffset, 32>(spec, x, h, fn);
-    case 64: return each_lane<Levels, kOffset, 64>(spec, x, h, fn);
-    case 128: return each_lane<Levels, kOffset, 128>(spec, x, h, fn);
-    default: return each_lane<Levels, false, 256>(spec, x, h, fn);
+    case 16:
+      return each_lane<Levels, kOffset, 16>(spec, x, h, fn);
+    case 32:
+      return each_lane<Levels, kOffset, 32>(spec, x, h, fn);
+    case 64:
+      return each_lane<Levels, kOffset, 64>(spec, x, h, fn);
+    case 128:
+      return each_lane<Levels, kOffset, 128>(spec, x, h, fn);
+    default:
+      return each_lane<Levels, false, 256>(spec, x, h, fn);
   }
 }
 

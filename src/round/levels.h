@@ -109,9 +109,12 @@ struct Type {
 template <class Fn>
 void with_levels(const SearchSpec& spec, Fn fn) {
   switch (spec.kind) {
-    case SearchSpec::kConsecutive: return fn(Type<Consecutive>());
-    case SearchSpec::kTable: return fn(Type<Table>());
-    case SearchSpec::kE4m3: return fn(Type<E4m3>());
+    case SearchSpec::kConsecutive:
+      return fn(Type<Consecutive>());
+    case SearchSpec::kTable:
+      return fn(Type<Table>());
+    case SearchSpec::kE4m3:
+      return fn(Type<E4m3>());
   }
 }
 

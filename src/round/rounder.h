@@ -47,7 +47,7 @@ class Rounder {
   virtual ~Rounder() = default;
   virtual std::string_view id() const = 0;  // "nearest", "importance"
   virtual bool needs_stats() const = 0;
-  virtual bool needs_moments() const { return false; }  // makes use of LayerStats::factor
+  virtual bool needs_moments() const { return false; }    // makes use of LayerStats::factor
   virtual bool can(const Format&) const { return true; }  // round into this format
   /// Results are bit-identical for every thread count and every instruction set. Errors name the
   /// row and column of a weight that is not finite or that the format cannot hold.

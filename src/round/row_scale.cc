@@ -128,8 +128,7 @@ class Fit {
       for (int r = 0; r < kStripRows; ++r) {
         if (sums.error[r] < least[r]) least[r] = sums.error[r], best[r] = found_.d[r];
         const double qq = square(sums, r, zero_[r]);
-        found_.d[r] = stored_number(
-            spec_, qq > 1e-30 ? float(product(sums, r, zero_[r]) / qq) : 0);
+        found_.d[r] = stored_number(spec_, qq > 1e-30 ? float(product(sums, r, zero_[r]) / qq) : 0);
       }
     }
     std::copy(best.begin(), best.end(), found_.d);

@@ -13,7 +13,7 @@ class RowScale {
   RowScale(const SearchSpec& spec, const BlockSearch& search) : spec_(spec), search_(search) {}
 
   /// Minimises sum_j h_j (x_j - q_j)^2 over all columns of each of the rows: fills d and dmin.
-  /// x: [columns][kStripRows], finite; h: [columns], positive, around 1. Both 64-byte aligned.
+  /// x: [columns][kStripRows], finite, 64-byte aligned; h: [columns], positive, around 1.
   void fit(const float* x, const float* h, std::int64_t columns, SearchResult& found) const;
 
   /// Codes of one block under the scales of `found`.

@@ -321,10 +321,14 @@ SearchSpec search_spec(const Format& format) {
 
 float stored_number(const SearchSpec& spec, float x) {
   switch (spec.number) {
-    case SearchSpec::kFp16: return std::clamp(fp16_to_f32(f32_to_fp16(x)), -65504.0f, 65504.0f);
-    case SearchSpec::kBf16: return bf16_to_f32(f32_to_bf16(x));
-    case SearchSpec::kF32: return x;
-    case SearchSpec::kPower: return x > 0 ? std::exp2(std::max(-126.0f, std::ceil(std::log2(x)))) : 0;
+    case SearchSpec::kFp16:
+      return std::clamp(fp16_to_f32(f32_to_fp16(x)), -65504.0f, 65504.0f);
+    case SearchSpec::kBf16:
+      return bf16_to_f32(f32_to_bf16(x));
+    case SearchSpec::kF32:
+      return x;
+    case SearchSpec::kPower:
+      return x > 0 ? std::exp2(std::max(-126.0f, std::ceil(std::log2(x)))) : 0;
   }
   return x;
 }

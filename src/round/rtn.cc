@@ -1,5 +1,6 @@
 // Round to nearest as papers and other tools mean it: scales from the range of the weights, each
-// weight to the nearest level. What bitsandbytes does, and the baseline that others are compared to.
+// weight to the nearest level. What bitsandbytes does, and the baseline that others are compared
+// to.
 #include <algorithm>
 #include <cmath>
 

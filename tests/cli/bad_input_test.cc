@@ -113,7 +113,7 @@ TEST_F(BadInput, Tensors) {
   const Json other = offsets("model.layers.0.self_attn.q_proj.weight");
   refused_with([&] { offsets(kQuery) = other; }, {"model.safetensors", "offset"});
   refused_with([&] { offsets(kQuery) = {1u << 30, (1u << 30) + 4096}; }, {"model.safetensors"});
-  refused_with([&] { header_[kQuery]["dtype"] = "I64"; }, {"model.safetensors", kQuery, "I64"});
+  refused_with([&] { header_[kQuery]["dtype"] = "I32"; }, {"model.safetensors", kQuery, "I32"});
   refused_with([&] { header_[kQuery]["shape"] = {16, 64}; }, {kQuery, "shape [16, 64]"});
   refused_with([&] { header_[kQuery]["shape"] = {-1, 32}; }, {kQuery, "shape"});
   refused_with([&] { data_ += "more"; }, {"model.safetensors", "the tensors end at"});

@@ -235,7 +235,7 @@ TEST(Arch, BadConfigurationsNameTheField) {
     }
     const Json pairs = Json::parse(R"({
       "num_key_value_heads": 3, "head_dim": 7, "partial_rotary_factor": 0.5,
-      "quantization_config": {"quant_method": "gptq"}, "hidden_act": "relu",
+      "hidden_act": "relu",
       "rope_scaling": {"rope_type": "longrope"}, "layer_types": ["full_attention"],
       "rope_theta": "NaN"})");
     for (const auto& [field, value] : pairs.items()) {

@@ -258,8 +258,7 @@ TEST_P(FormatContract, PlainValuesRoundToNeighbours) {
   EXPECT_TRUE(std::isnan(q));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, FormatContract,
-                         testing::ValuesIn(all_formats()),
+INSTANTIATE_TEST_SUITE_P(All, FormatContract, testing::ValuesIn(all_formats()),
                          [](const auto& format) { return std::string(format.param->id()); });
 
 }  // namespace

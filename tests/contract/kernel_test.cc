@@ -47,8 +47,9 @@ std::vector<std::byte> random_weights(const Format& format, std::size_t blocks, 
     } else {
       for (std::size_t i = 0; i < codes.size(); ++i) {
         const float x = uniform(rng, -1, 1);
-        codes[i] = layout.scales == Layout::Scales::none ? format.round(grid, int(i), &x)
-                                                         : Code(rng() % format.level_values().size());
+        codes[i] = layout.scales == Layout::Scales::none
+                       ? format.round(grid, int(i), &x)
+                       : Code(rng() % format.level_values().size());
       }
     }
     format.pack(grid, codes.data(), bytes.data() + b * format.spec().bytes);
@@ -138,7 +139,7 @@ class Problem {
 
 std::vector<Shape> shapes(const Format& format) {
   const bool plain = format.layout().scales == Layout::Scales::none;
-  const std::int64_t block = format.block();
+  const std::int64_t block = plain ? 1 : std::max(32, format.block());  // inputs have scales for 32
   std::vector<Shape> all{{1, block, 1},
                          {37, plain ? 33 : block * 3, 2},
                          {16, plain ? 600 : (288 / block + 1) * block, 3}};

@@ -153,8 +153,8 @@ TEST_P(RoundContract, BetterThanThePlainestWay) {
   if (quantized && plainest) {  // the same scales but for their last digits
     EXPECT_LT(report->weighted_error, 1.02 * plainest_error(m, true));
   } else if (quantized) {
-    // Where nothing is known of the inputs, errors of large weights count more, which costs up to 4%
-    // of squared error (round/blocks.cc). A range cut into 256 levels, or one with a zero point,
+    // Where nothing is known of the inputs, errors of large weights count more, which costs up to
+    // 4% of squared error (round/blocks.cc). A range cut into 256 levels, or one with a zero point,
     // leaves little more than that to be gained.
     const bool little = layout.zero_point || (format.level_values().size() > 16 && layout.sub > 32);
     const double bound = rounder.needs_stats() || !little ? 0.95 : 1.04;

@@ -1,0 +1,211 @@
+// bitsandbytes checkpoints. 4 bits: the elements of a matrix, row after row, in blocks of
+// `blocksize`:
+//
+//   X.weight                  U8 [n / 2, 1]  codes, the even element of a pair in the high half
+//   X.weight.absmax           F32 [blocks]   W = absmax * map[code]
+//   X.weight.quant_map        F32 [16]
+//   X.weight.quant_state.bitsandbytes__nf4 (or __fp4)  U8: JSON {quant_type, blocksize, shape, ...}
+//
+// With double quantization absmax is U8, and absmax = nested_map[u8] * nested_absmax[block /
+// nested_blocksize] + nested_offset, from X.weight.nested_absmax, X.weight.nested_quant_map F32
+// [256] and the JSON. 8 bits (LLM.int8, Dettmers et al. 2022): X.weight I8 [R, C], X.SCB F32 [R], W
+// = SCB / 127 * code.
+#include <algorithm>
+#include <cmath>
+
+#include "base/utf8.h"
+#include "container/scheme.h"
+
+namespace nibble {
+namespace {
+
+constexpr char kState[] = ".weight.quant_state.bitsandbytes__";
+
+/// The scales of 4-bit blocks.
+struct Scales {
+  const RawTensor *absmax = nullptr, *nested = nullptr, *map = nullptr;  // nested: of the scales
+  std::uint64_t nested_block = 1;
+  float offset = 0;
+
+  float at(std::uint64_t block) const {
+    if (!nested) return number_at(*absmax, block);
+    return number_at(*map, byte_at(*absmax, block)) * number_at(*nested, block / nested_block) +
+           offset;
+  }
+};
+
+class FourBits final : public PackedTensor {
+ public:
+  FourBits(TensorInfo info, std::vector<std::string> names, const RawTensor& codes,
+           const Scales& scales, std::uint64_t block, const std::array<Code, 16>& code_of)
+      : PackedTensor(std::move(info), std::move(names)),
+        codes_(codes),
+        scales_(scales),
+        block_(block),
+        code_of_(code_of) {}
+
+  void block(std::uint64_t row, std::uint64_t index, Grid& grid, Code* codes) const override {
+    const auto n = std::uint64_t(info().format->block());
+    const std::uint64_t first = row * info().columns() + index * n;
+    grid.d = scales_.at(first / block_);
+    for (std::uint64_t i = 0; i < n; i += 2) {
+      const std::uint8_t both = byte_at(codes_, (first + i) / 2);
+      codes[i] = code_of_[both >> 4];
+      codes[i + 1] = code_of_[both & 15];
+    }
+  }
+
+ private:
+  const RawTensor& codes_;
+  Scales scales_;
+  std::uint64_t block_;
+  std::array<Code, 16> code_of_;  // code of the file -> code of the format
+};
+
+class EightBits final : public PackedTensor {
+ public:
+  EightBits(TensorInfo info, std::vector<std::string> names, const RawTensor& codes,
+            const RawTensor& scb)
+      : PackedTensor(std::move(info), std::move(names)), codes_(codes), scb_(scb) {}
+
+  void block(std::uint64_t row, std::uint64_t index, Grid& grid, Code* codes) const override {
+    const auto n = std::uint64_t(info().format->block());
+    const std::uint64_t first = row * info().columns() + index * n;
+    grid.d = number_at(scb_, row) * (1.0f / 127);
+    for (std::uint64_t j = 0; j < n; ++j) codes[j] = byte_at(codes_, first + j) ^ 0x80u;
+  }
+
+ private:
+  const RawTensor &codes_, &scb_;
+};
+
+/// What X.weight.quant_state says.
+struct State {
+  std::string type;
+  std::uint64_t block = 0, rows = 0, columns = 0, nested_block = 1;
+  float offset = 0;
+};
+
+Result<State> read_state(const RawTensor& tensor) {
+  const std::string_view text(reinterpret_cast<const char*>(tensor.data.data()),
+                              tensor.data.size());
+  NIBBLE_TRY(const Json json, parse_json(text, 4));
+  State out;
+  NIBBLE_TRY(out.type, json_string(json, "quant_type"));
+  NIBBLE_TRY(out.block, json_uint(json, "blocksize"));
+  const auto shape = json.find("shape");
+  if (shape == json.end() || !shape->is_array() || shape->size() != 2 ||
+      !(*shape)[0].is_number_unsigned() || !(*shape)[1].is_number_unsigned())
+    return fail(ErrorCode::corrupt, "field 'shape' is not rows and columns");
+  out.rows = (*shape)[0].get<std::uint64_t>(), out.columns = (*shape)[1].get<std::uint64_t>();
+  NIBBLE_TRY(out.nested_block, json_uint_or(json, "nested_blocksize", 1));
+  NIBBLE_TRY(const double offset, json_number_or(json, "nested_offset", 0));
+  out.offset = float(offset);
+  if (out.nested_block == 0 || !std::isfinite(out.offset))
+    return fail(ErrorCode::corrupt, "fields 'nested_blocksize' and 'nested_offset': {}, {}",
+                out.nested_block, offset);
+  return out;
+}
+
+/// Which of the format's levels each code of the file stands for.
+Result<std::array<Code, 16>> match_levels(const RawTensor& map, const Format& format) {
+  std::array<Code, 16> out{};
+  const auto levels = format.level_values();
+  for (std::uint64_t c = 0; c < 16; ++c) {
+    const float value = number_at(map, c);
+    const auto near =
+        std::ranges::find_if(levels, [&](float level) { return std::fabs(level - value) < 1e-6f; });
+    if (near == levels.end())
+      return fail(ErrorCode::unsupported, "tensor {}: {} is no level of {}", quote(map.name), value,
+                  format.id());
+    out[c] = Code(near - levels.begin());
+  }
+  return out;
+}
+
+class Reader {
+ public:
+  explicit Reader(const RawTensors& tensors) : tensors_(tensors) {}
+
+  Result<std::unique_ptr<PackedTensor>> four_bits(const std::string& stem, const RawTensor& state) {
+    const std::string weight = stem + ".weight";
+    NIBBLE_TRY_IN("tensor " + quote(state.name), const State s, read_state(state));
+    const Format* format = s.type == "nf4" || s.type == "fp4" ? find_format(s.type) : nullptr;
+    if (!format)
+      return fail(ErrorCode::unsupported,
+                  "tensor {}: field 'quant_type': {}, nibble reads nf4 and fp4", quote(state.name),
+                  quote(s.type));
+    NIBBLE_TRY(TensorInfo info, matrix_info(weight, s.rows, s.columns, *format));
+    if (s.block == 0 || s.block % std::uint64_t(format->block()) != 0)
+      return fail(ErrorCode::unsupported,
+                  "tensor {}: field 'blocksize': {}, nibble reads multiples of {}",
+                  quote(state.name), s.block, format->block());
+    const std::uint64_t elements = info.elements(), blocks = (elements + s.block - 1) / s.block;
+    NIBBLE_TRY(const RawTensor* codes, tensors_.get(weight, "U8", {elements / 2, 1}));
+    NIBBLE_TRY(const RawTensor* map, tensors_.get(weight + ".quant_map", "F32", {16}));
+    NIBBLE_TRY(const auto code_of, match_levels(*map, *format));
+    std::vector<std::string> names = {weight, weight + ".absmax", weight + ".quant_map",
+                                      state.name};
+    Scales scales{.nested_block = s.nested_block, .offset = s.offset};
+    if (tensors_.find(weight + ".nested_absmax")) {
+      const std::uint64_t groups = (blocks + s.nested_block - 1) / s.nested_block;
+      NIBBLE_TRY(scales.absmax, tensors_.get(weight + ".absmax", "U8", {blocks}));
+      NIBBLE_TRY(scales.nested, tensors_.get(weight + ".nested_absmax", "F32", {groups}));
+      NIBBLE_TRY(scales.map, tensors_.get(weight + ".nested_quant_map", "F32", {256}));
+      names.insert(names.end(), {weight + ".nested_absmax", weight + ".nested_quant_map"});
+    } else {
+      NIBBLE_TRY(scales.absmax, tensors_.get(weight + ".absmax", "F32", {blocks}));
+    }
+    return std::make_unique<FourBits>(std::move(info), std::move(names), *codes, scales, s.block,
+                                      code_of);
+  }
+
+  Result<std::unique_ptr<PackedTensor>> eight_bits(const std::string& stem) {
+    const std::string weight = stem + ".weight";
+    NIBBLE_TRY(const RawTensor* codes, tensors_.get(weight, "I8", {0, 0}));
+    const std::uint64_t rows = codes->shape[0], columns = codes->shape[1];
+    NIBBLE_TRY(const RawTensor* scb, tensors_.get(stem + ".SCB", "F32", {rows}));
+    NIBBLE_TRY(TensorInfo info, matrix_info(weight, rows, columns, *find_format("int8_row_f32")));
+    std::vector<std::string> names = {weight, scb->name};
+    if (const std::string layout = stem + ".weight_format"; tensors_.find(layout)) {
+      NIBBLE_TRY(const RawTensor* format, tensors_.get(layout, "U8", {}));
+      if (byte_at(*format, 0) != 0)
+        return fail(ErrorCode::unsupported, "tensor {}: {}, nibble reads 0 (row by row)",
+                    quote(layout), byte_at(*format, 0));
+      names.push_back(layout);
+    }
+    return std::make_unique<EightBits>(std::move(info), std::move(names), *codes, *scb);
+  }
+
+ private:
+  const RawTensors& tensors_;
+};
+
+class BitsAndBytes final : public Scheme {
+  std::string_view id() const override { return "bitsandbytes"; }
+
+  Result<Unpacked> unpack(const Json&, const RawTensors& tensors) const override {
+    Unpacked out;
+    Reader reader(tensors);
+    for (const auto& [name, tensor] : tensors.all()) {
+      if (const auto state = name.find(kState); state != name.npos && state > 0) {
+        NIBBLE_TRY(auto made, reader.four_bits(name.substr(0, state), *tensor));
+        out.tensors.push_back(std::move(made));
+      } else if (const auto stem = stem_of(name, ".SCB")) {
+        NIBBLE_TRY(auto made, reader.eight_bits(*stem));
+        out.tensors.push_back(std::move(made));
+      }
+    }
+    return out;
+  }
+};
+
+}  // namespace
+
+namespace registry {
+const Scheme& scheme_bitsandbytes() {
+  static const BitsAndBytes scheme;
+  return scheme;
+}
+}  // namespace registry
+}  // namespace nibble

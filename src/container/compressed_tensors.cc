@@ -1,0 +1,288 @@
+// compressed-tensors checkpoints (llm-compressor, vLLM), C columns and R rows. What a matrix is
+// made of says how it is packed, whatever the groups of config.json are called:
+//
+//   integers   X.weight_packed I32 [R, C b / 32]  codes, a stream of bits along the columns: value
+//   +
+//                                                 2^(b-1)
+//              X.weight_shape I64 [2], X.weight_scale [R, G], and with zero points
+//              X.weight_zero_point I32 [R b / 32, G], a stream along the rows
+//   int8       X.weight I8 [R, C], X.weight_scale [R, 1] or [1]; X.weight_zero_point I8 like it
+//   fp8        X.weight F8_E4M3 [R, C], X.weight_scale [R, 1] or [1]
+//   mxfp4      X.weight_packed U8 [R, C / 2], the even column of a pair in the low half;
+//              X.weight_scale U8 [R, C / 32]: 2^(s - 127)
+//   nvfp4      the same codes; X.weight_scale F8_E4M3 [R, C / 16], X.weight_global_scale F32 [1], a
+//              divisor
+//
+// X.input_scale and the like are of the activations: nibble has its own.
+#include <cmath>
+
+#include "base/utf8.h"
+#include "container/scheme.h"
+
+namespace nibble {
+namespace {
+
+using Names = std::vector<std::string>;
+
+/// Scales [R, G], [R, 1] or [1].
+class Scales {
+ public:
+  Scales() = default;
+  explicit Scales(const RawTensor& tensor)
+      : tensor_(&tensor), groups_(tensor.shape.size() == 2 ? tensor.shape[1] : 0) {}
+  float at(std::uint64_t row, std::uint64_t group) const {
+    return number_at(*tensor_, index(row, group));
+  }
+  std::uint64_t index(std::uint64_t row, std::uint64_t group) const {
+    return groups_ == 0 ? 0 : row * groups_ + group;
+  }
+
+ private:
+  const RawTensor* tensor_ = nullptr;
+  std::uint64_t groups_ = 0;  // 0: one for the matrix
+};
+
+class PackedIntegers final : public PackedTensor {
+ public:
+  PackedIntegers(TensorInfo info, Names names, const RawTensor& codes, const RawTensor& scales,
+                 const RawTensor* zeros, unsigned bits)
+      : PackedTensor(std::move(info), std::move(names)),
+        codes_(codes),
+        scales_(scales),
+        zeros_(zeros),
+        bits_(bits),
+        groups_(scales.shape[1]) {}
+
+  void block(std::uint64_t row, std::uint64_t index, Grid& grid, Code* codes) const override {
+    const auto n = std::uint64_t(info().format->block());
+    const std::uint64_t group = index * n / (info().columns() / groups_);
+    grid.d = scales_.at(row, group);
+    if (zeros_)
+      grid.dmin = float(int(field_at(*zeros_, group, groups_, row, bits_)) - (1 << (bits_ - 1)));
+    const std::uint64_t line = row * codes_.shape[1];
+    for (std::uint64_t j = 0; j < n; ++j)
+      codes[j] = field_at(codes_, line, 1, index * n + j, bits_);
+  }
+
+ private:
+  const RawTensor& codes_;
+  Scales scales_;
+  const RawTensor* zeros_;
+  unsigned bits_;
+  std::uint64_t groups_;
+};
+
+/// A byte an element: int8 and fp8.
+class Bytes final : public PackedTensor {
+ public:
+  Bytes(TensorInfo info, Names names, const RawTensor& codes, const RawTensor& scales,
+        const RawTensor* zeros)
+      : PackedTensor(std::move(info), std::move(names)),
+        codes_(codes),
+        scales_(scales),
+        zeros_(zeros) {}
+
+  void block(std::uint64_t row, std::uint64_t index, Grid& grid, Code* codes) const override {
+    const auto n = std::uint64_t(info().format->block());
+    grid.d = scales_.at(row, 0);
+    if (zeros_) grid.dmin = float(std::int8_t(byte_at(*zeros_, scales_.index(row, 0))));
+    const std::uint64_t first = row * info().columns() + index * n;
+    const bool floats = codes_.is("F8_E4M3");
+    for (std::uint64_t j = 0; j < n; ++j) {
+      const std::uint8_t byte = byte_at(codes_, first + j);
+      codes[j] = floats ? fp8_code(byte) : byte ^ 0x80u;
+    }
+  }
+
+ private:
+  /// In the order of values; what is no number is not there (see find()).
+  static Code fp8_code(std::uint8_t byte) {
+    const Code size = byte & 0x7f;
+    return byte & 0x80 ? 126 - size : 127 + size;
+  }
+
+  const RawTensor& codes_;
+  Scales scales_;
+  const RawTensor* zeros_;
+};
+
+/// Floats of 4 bits: sign, 2 bits of exponent, 1 of mantissa.
+class FourBitFloats final : public PackedTensor {
+ public:
+  FourBitFloats(TensorInfo info, Names names, const RawTensor& codes, const RawTensor& scales,
+                float divisor)
+      : PackedTensor(std::move(info), std::move(names)),
+        codes_(codes),
+        scales_(scales),
+        divisor_(divisor) {}
+
+  void block(std::uint64_t row, std::uint64_t index, Grid& grid, Code* codes) const override {
+    const auto n = std::uint64_t(info().format->block());
+    const std::uint64_t at = row * scales_.shape[1] + index;
+    // Levels are twice the floats.
+    grid.d = scales_.is("U8") ? std::ldexp(0.5f, int(byte_at(scales_, at)) - 127)
+                              : number_at(scales_, at) / divisor_ * 0.5f;
+    const std::uint64_t first = (row * info().columns() + index * n) / 2;
+    for (std::uint64_t j = 0; j < n; ++j) {
+      const Code code = byte_at(codes_, first + j / 2) >> (j % 2 * 4) & 15;
+      codes[j] = code < 8 ? code + 8 : 15 - code;
+    }
+  }
+
+ private:
+  const RawTensor &codes_, &scales_;
+  float divisor_;
+};
+
+class Reader {
+ public:
+  explicit Reader(const RawTensors& tensors) : tensors_(tensors) {}
+
+  Result<std::unique_ptr<PackedTensor>> packed(const std::string& stem) {
+    const std::string codes = stem + ".weight_packed";
+    return tensors_.find(codes)->is("U8") ? floats(stem, codes) : integers(stem, codes);
+  }
+
+  Result<std::unique_ptr<PackedTensor>> bytes(const std::string& stem, const RawTensor& codes) {
+    NIBBLE_TRY(const RawTensor* same, tensors_.get(codes.name, codes.dtype->name, {0, 0}));
+    const std::uint64_t rows = same->shape[0];
+    NIBBLE_TRY(const RawTensor* scales, row_scales(stem + ".weight_scale", "number", rows));
+    Names names = {codes.name, scales->name};
+    const RawTensor* zeros = nullptr;
+    if (tensors_.find(stem + ".weight_zero_point")) {
+      NIBBLE_TRY(zeros, row_scales(stem + ".weight_zero_point", "I8", rows));
+      if (zeros->shape != scales->shape)
+        return fail(ErrorCode::corrupt, "tensor {} is {}, but the scales are {}",
+                    quote(zeros->name), zeros->describe(), scales->describe());
+      names.push_back(zeros->name);
+    }
+    if (codes.is("F8_E4M3") && (zeros || !all_numbers(codes)))
+      return fail(ErrorCode::corrupt, "tensor {}: holds {}", quote(codes.name),
+                  zeros ? "floats with a zero point" : "a value that is not finite");
+    NIBBLE_TRY(const Format* format, byte_format(codes, *scales, zeros));
+    NIBBLE_TRY(TensorInfo info, matrix_info(codes.name, rows, same->shape[1], *format));
+    return std::make_unique<Bytes>(std::move(info), std::move(names), codes, *scales, zeros);
+  }
+
+ private:
+  Result<const RawTensor*> row_scales(const std::string& name, std::string_view type,
+                                      std::uint64_t rows) const {
+    const RawTensor* found = tensors_.find(name);
+    if (found && found->shape.size() == 1) return tensors_.get(name, type, {1});
+    return tensors_.get(name, type, {rows, 1});
+  }
+
+  static bool all_numbers(const RawTensor& codes) {
+    return std::ranges::none_of(
+        codes.data, [](std::byte b) { return (b & std::byte(0x7f)) == std::byte(0x7f); });
+  }
+
+  static Result<const Format*> byte_format(const RawTensor& codes, const RawTensor& scales,
+                                           const RawTensor* zeros) {
+    if (codes.is("F8_E4M3")) return find_format(scales.is("BF16") ? "fp8_row" : "fp8_row_f32");
+    return integer_format({.bits = 8,
+                           .rows = codes.shape[0],
+                           .columns = codes.shape[1],
+                           .zero_point = zeros != nullptr,
+                           .scales = scales.dtype});
+  }
+
+  Result<std::unique_ptr<PackedTensor>> integers(const std::string& stem, const std::string& name) {
+    NIBBLE_TRY(const RawTensor* codes, tensors_.get(name, "I32", {0, 0}));
+    NIBBLE_TRY(const RawTensor* shape, tensors_.get(stem + ".weight_shape", "I64", {2}));
+    const std::uint64_t rows = codes->shape[0], words = codes->shape[1];
+    const std::uint64_t columns = word_at(*shape, 2);
+    unsigned bits = 0;
+    for (const unsigned each : {2u, 3u, 4u, 8u})
+      if (columns > 0 && words == (columns * each + 31) / 32) bits = each;
+    if (word_at(*shape, 0) != rows || word_at(*shape, 1) != 0 || word_at(*shape, 3) != 0 ||
+        bits == 0)
+      return fail(ErrorCode::corrupt, "tensor {} is {}, but {} says {} x {}", quote(name),
+                  codes->describe(), quote(shape->name), word_at(*shape, 0), columns);
+    if (tensors_.find(stem + ".weight_g_idx"))
+      return fail(ErrorCode::unsupported,
+                  "tensor {}: columns in an order of their own (actorder \"group\")",
+                  quote(stem + ".weight_g_idx"));
+    NIBBLE_TRY(const RawTensor* scales, tensors_.get(stem + ".weight_scale", "number", {rows, 0}));
+    const std::uint64_t groups = scales->shape[1];
+    if (groups > columns || columns % groups != 0)
+      return fail(ErrorCode::corrupt, "tensor {}: {} groups of {} columns", quote(scales->name),
+                  groups, columns);
+    Names names = {name, shape->name, scales->name};
+    const RawTensor* zeros = nullptr;
+    if (tensors_.find(stem + ".weight_zero_point")) {
+      NIBBLE_TRY(zeros, tensors_.get(stem + ".weight_zero_point", "I32",
+                                     {(rows * bits + 31) / 32, groups}));
+      names.push_back(zeros->name);
+    }
+    NIBBLE_TRY(const Format* format, integer_format({.bits = bits,
+                                                     .rows = rows,
+                                                     .columns = columns,
+                                                     .group = columns / groups,
+                                                     .zero_point = zeros != nullptr,
+                                                     .scales = scales->dtype}));
+    NIBBLE_TRY(TensorInfo info, matrix_info(stem + ".weight", rows, columns, *format));
+    return std::make_unique<PackedIntegers>(std::move(info), std::move(names), *codes, *scales,
+                                            zeros, bits);
+  }
+
+  Result<std::unique_ptr<PackedTensor>> floats(const std::string& stem, const std::string& name) {
+    NIBBLE_TRY(const RawTensor* codes, tensors_.get(name, "U8", {0, 0}));
+    const std::uint64_t rows = codes->shape[0], columns = codes->shape[1] * 2;
+    const bool divided = tensors_.find(stem + ".weight_global_scale") != nullptr;
+    NIBBLE_TRY(const RawTensor* scales,
+               tensors_.get(stem + ".weight_scale", divided ? "F8_E4M3" : "U8",
+                            {rows, columns / (divided ? 16 : 32)}));
+    Names names = {name, scales->name};
+    float divisor = 1;
+    if (divided) {
+      NIBBLE_TRY(const RawTensor* global, tensors_.get(stem + ".weight_global_scale", "F32", {1}));
+      divisor = number_at(*global, 0);
+      if (!(divisor > 0) || !std::isfinite(divisor))
+        return fail(ErrorCode::corrupt, "tensor {}: {}", quote(global->name), divisor);
+      names.push_back(global->name);
+    }
+    NIBBLE_TRY(TensorInfo info, matrix_info(stem + ".weight", rows, columns,
+                                            *find_format(divided ? "nvfp4" : "mxfp4")));
+    return std::make_unique<FourBitFloats>(std::move(info), std::move(names), *codes, *scales,
+                                           divisor);
+  }
+
+  const RawTensors& tensors_;
+};
+
+class CompressedTensors final : public Scheme {
+  std::string_view id() const override { return "compressed-tensors"; }
+
+  Result<Unpacked> unpack(const Json&, const RawTensors& tensors) const override {
+    Unpacked out;
+    Reader reader(tensors);
+    for (const auto& [name, tensor] : tensors.all()) {
+      if (const auto stem = stem_of(name, ".weight_packed")) {
+        NIBBLE_TRY(auto made, reader.packed(*stem));
+        out.tensors.push_back(std::move(made));
+      } else if (const auto scaled = stem_of(name, ".weight");
+                 scaled && (tensor->is("I8") || tensor->is("F8_E4M3"))) {
+        NIBBLE_TRY(auto made, reader.bytes(*scaled, *tensor));
+        out.tensors.push_back(std::move(made));
+      }
+    }
+    return out;
+  }
+
+  bool ignores(std::string_view name) const override {
+    return name.ends_with(".input_scale") || name.ends_with(".input_zero_point") ||
+           name.ends_with(".input_global_scale") || name.ends_with(".output_scale") ||
+           name.ends_with(".k_scale") || name.ends_with(".v_scale");
+  }
+};
+
+}  // namespace
+
+namespace registry {
+const Scheme& scheme_compressed_tensors() {
+  static const CompressedTensors scheme;
+  return scheme;
+}
+}  // namespace registry
+}  // namespace nibble

@@ -1,0 +1,77 @@
+// How Hugging Face checkpoints keep quantized matrices: a matrix is several tensors, codes here and
+// scales there, laid out as some kernel likes them. One file a scheme.
+//
+// A scheme gives them nibble's own form (format/): blocks of columns of a row, one after the other.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "container/raw_tensor.h"
+#include "container/source.h"
+
+namespace nibble {
+
+/// One matrix.
+class PackedTensor {
+ public:
+  PackedTensor(TensorInfo info, std::vector<std::string> parts)
+      : info_(std::move(info)), parts_(std::move(parts)) {}
+  virtual ~PackedTensor() = default;
+
+  const TensorInfo& info() const { return info_; }
+  /// Names of the tensors that it is made of.
+  const std::vector<std::string>& parts() const { return parts_; }
+
+  /// One block of a row: the fields that its format stores, and its codes.
+  virtual void block(std::uint64_t row, std::uint64_t index, Grid& grid, Code* codes) const = 0;
+  /// Rows [begin, end) as the format's bytes. Thread-safe.
+  void read(std::uint64_t begin, std::uint64_t end, std::byte* out) const;
+
+ private:
+  TensorInfo info_;
+  std::vector<std::string> parts_;
+};
+
+struct Unpacked {
+  std::vector<std::unique_ptr<PackedTensor>> tensors = {};
+  std::vector<std::string> notes = {};  // what is odd about them
+};
+
+class Scheme {
+ public:
+  virtual ~Scheme() = default;
+  virtual std::string_view id() const = 0;  // quant_method
+  /// The settings in config.json, or nullptr if they are not of this scheme.
+  virtual const Json* settings(const Json& config) const;
+  /// Finds the matrices among the tensors of a checkpoint, which outlive the result. Hostile input:
+  /// errors name the tensor or the field.
+  virtual Result<Unpacked> unpack(const Json& settings, const RawTensors& tensors) const = 0;
+  /// Tensors that are no weights and that nibble has no use for.
+  virtual bool ignores(std::string_view) const { return false; }
+};
+
+std::span<const Scheme* const> scheme_registry();
+
+/// What a reader knows of a matrix of integers in groups.
+struct Integers {
+  unsigned bits = 0;
+  std::uint64_t rows = 0, columns = 0;
+  std::uint64_t group = 0;  // columns; 0: all
+  bool zero_point = false;
+  const Dtype* scales = nullptr;
+};
+/// The format of such a matrix. Groups that no format has are cut into equal ones.
+Result<const Format*> integer_format(const Integers& integers);
+
+/// The name, shape, format and size of a matrix. `weight` is its name in an unquantized checkpoint.
+Result<TensorInfo> matrix_info(const std::string& weight, std::uint64_t rows, std::uint64_t columns,
+                               const Format& format);
+
+/// "model.layers.0.mlp.up_proj" of "model.layers.0.mlp.up_proj.qweight", if it ends so.
+std::optional<std::string> stem_of(const std::string& name, std::string_view ending);
+
+}  // namespace nibble

@@ -1,0 +1,87 @@
+#!/usr/bin/env python3
+"""scheme_test.py CASE: a checkpoint that bitsandbytes quantized, read by nibble.
+
+bitsandbytes itself gives back the values of its matrices; Transformers runs a model of just these in float32, and nibble's
+logits must agree within the bound of logits_test.py: a wrong level, scale or order of one matrix is far beyond it.
+
+--fault shows that: one scale of one matrix is then off by one part in a thousand.
+"""
+import pathlib
+import subprocess
+import sys
+
+import bitsandbytes
+import numpy as np
+import torch
+import transformers
+
+import common
+import logits_test
+
+TOKENS = 48
+CASES = {
+    "nf4": dict(load_in_4bit=True, bnb_4bit_quant_type="nf4"),
+    "nf4-double": dict(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True),
+    "fp4": dict(load_in_4bit=True, bnb_4bit_quant_type="fp4"),
+    "int8": dict(load_in_8bit=True),
+}
+
+
+def values(module):
+    """What a quantized layer's codes stand for, in float32; None of another layer."""
+    if isinstance(module, bitsandbytes.nn.Linear4bit):
+        state = module.weight.quant_state
+        state.dtype = torch.float32
+        return bitsandbytes.functional.dequantize_4bit(module.weight.data, state)
+    if isinstance(module, bitsandbytes.nn.Linear8bitLt):
+        weight = module.weight
+        return weight.data.float() * (weight.SCB.float() / 127)[:, None]
+    return None
+
+
+def plain_model(quantized, original):
+    """The original with the quantized one's values."""
+    with torch.no_grad():
+        for name, module in quantized.named_modules():
+            decoded = values(module)
+            if decoded is not None:
+                original.get_submodule(name).weight.copy_(decoded)
+    return original
+
+
+def main():
+    torch.set_num_threads(1)
+    case, fault = sys.argv[1], "--fault" in sys.argv
+    checks = common.Checks()
+    logits_test.COMMON["intermediate_size"] = 192  # blocks are of 64
+    original = logits_test.random_model("llama")
+    ids = np.random.default_rng(5).integers(3, logits_test.COMMON["vocab_size"], TOKENS)
+    with common.scratch() as folder:
+        folder = pathlib.Path(folder)
+        original.save_pretrained(folder / "model")
+        quantized = transformers.AutoModelForCausalLM.from_pretrained(
+            folder / "model", device_map="cpu", dtype=torch.float32,
+            quantization_config=transformers.BitsAndBytesConfig(**CASES[case]))
+        quantized.save_pretrained(folder / "quantized")
+        (folder / "tokens").write_text(" ".join(map(str, ids)))
+        subprocess.run([common.LOGITS, folder / "quantized", folder / "tokens", folder / "logits"], check=True)
+        ours = np.fromfile(folder / "logits", np.float32).reshape(TOKENS, -1)
+        layers = sum(values(m) is not None for m in quantized.modules())
+        checks.equal("quantized layers", layers, 14)
+        theirs_model = plain_model(quantized, original)
+        if fault:
+            theirs_model.model.layers[0].mlp.up_proj.weight.data[3] *= 1.001
+        with torch.no_grad():
+            theirs = theirs_model(torch.tensor(ids)[None]).logits[0].numpy()
+        error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+        if fault:
+            print(f"{case}: error {error:.3g} with the fault planted, bound {logits_test.BOUND:.3g}")
+            if error <= logits_test.BOUND:
+                checks.wrong.append("the planted fault went unnoticed")
+        else:
+            checks.at_most(f"{case}: greatest error of a logit, relative to the greatest logit", error, logits_test.BOUND)
+    checks.finish()
+
+
+if __name__ == "__main__":
+    main()
