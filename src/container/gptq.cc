@@ -168,12 +168,17 @@ class ZeroJudge {
   double excess_ = 0, squares_ = 0;  // of groups
 };
 
-bool has_zero_points(const Parts& parts, const Settings& settings) {
+/// Whether there are others than the middle of the codes. Error: one beyond the codes of a byte.
+Result<bool> has_zero_points(const Parts& parts, const Settings& settings) {
+  bool others = false;
   for (std::uint64_t g = 0; g < parts.groups; ++g)
-    for (std::uint64_t row = 0; row < parts.rows; ++row)
-      if (parts.stored_zero(g, row, settings.bits) + settings.added != 1u << (settings.bits - 1))
-        return true;
-  return false;
+    for (std::uint64_t row = 0; row < parts.rows; ++row) {
+      const std::uint32_t zero = parts.stored_zero(g, row, settings.bits) + settings.added;
+      others |= zero != 1u << (settings.bits - 1);
+      if (zero > 255)
+        return fail(ErrorCode::unsupported, "zero point {} of group {}, row {}", zero, g, row);
+    }
+  return others;
 }
 
 class Gptq final : public Scheme {
@@ -208,11 +213,12 @@ class Gptq final : public Scheme {
   static Result<std::unique_ptr<PackedTensor>> make(const std::string& stem,
                                                     const Settings& settings, Parts parts,
                                                     const RawTensors& tensors) {
+    NIBBLE_TRY(const bool zero_point, has_zero_points(parts, settings));
     NIBBLE_TRY(const Format* format, integer_format({.bits = settings.bits,
                                                      .rows = parts.rows,
                                                      .columns = parts.columns,
                                                      .group = parts.group,
-                                                     .zero_point = has_zero_points(parts, settings),
+                                                     .zero_point = zero_point,
                                                      .scales = parts.scales->dtype}));
     NIBBLE_TRY(TensorInfo info, matrix_info(stem + ".weight", parts.rows, parts.columns, *format));
     info.order = parts.order;

@@ -231,6 +231,10 @@ TEST_F(SchemeTest, GptqRefusesWhatContradictsItself) {
   expect_error(R"({"bits":4})", "'quant_method' is missing");
   parts_.erase("x.scales");
   expect_error(gptq(4, 32, true), "tensor 'x.scales' is missing");
+  Truth wide(32, 128, 32, 8);
+  wide.zero[5] = 256;
+  put_gptq(wide, 1);
+  expect_error(gptq(8, 32, false), "zero point 256 of group 1, row 1");
   parts_ = good;
   std::vector<std::int32_t> wild(128, 0);
   wild[7] = 4;
