@@ -5,8 +5,6 @@
 //                              of its eight
 //   X.qzeros   I32 [G, R / 8]  zero points, in the same order
 //   X.scales   F16 [G, R]      or BF16; W = scale * (code - zero)
-#include <cmath>
-
 #include "base/utf8.h"
 #include "container/scheme.h"
 
@@ -81,7 +79,6 @@ class Awq final : public Scheme {
       return fail(ErrorCode::corrupt, "{} columns in {} groups, but field 'group_size' is {}",
                   columns, groups, group);
     NIBBLE_TRY(const Format* format, integer_format({.bits = kBits,
-                                                     .rows = words * 8,
                                                      .columns = columns,
                                                      .group = columns / groups,
                                                      .zero_point = true,

@@ -18,6 +18,7 @@
 
 #include "base/utf8.h"
 #include "container/scheme.h"
+#include "format/levels.h"
 
 namespace nibble {
 namespace {
@@ -124,8 +125,7 @@ class FourBitFloats final : public PackedTensor {
                               : number_at(scales_, at) / divisor_ * 0.5f;
     const std::uint64_t first = (row * info().columns() + index * n) / 2;
     for (std::uint64_t j = 0; j < n; ++j) {
-      const Code code = byte_at(codes_, first + j / 2) >> (j % 2 * 4) & 15;
-      codes[j] = code < 8 ? code + 8 : 15 - code;
+      codes[j] = float4_code(byte_at(codes_, first + j / 2) >> (j % 2 * 4) & 15);
     }
   }
 
@@ -181,7 +181,6 @@ class Reader {
                                            const RawTensor* zeros) {
     if (codes.is("F8_E4M3")) return find_format(scales.is("BF16") ? "fp8_row" : "fp8_row_f32");
     return integer_format({.bits = 8,
-                           .rows = codes.shape[0],
                            .columns = codes.shape[1],
                            .zero_point = zeros != nullptr,
                            .scales = scales.dtype});
@@ -216,7 +215,6 @@ class Reader {
       names.push_back(zeros->name);
     }
     NIBBLE_TRY(const Format* format, integer_format({.bits = bits,
-                                                     .rows = rows,
                                                      .columns = columns,
                                                      .group = columns / groups,
                                                      .zero_point = zeros != nullptr,

@@ -215,7 +215,6 @@ class Gptq final : public Scheme {
                                                     const RawTensors& tensors) {
     NIBBLE_TRY(const bool zero_point, has_zero_points(parts, settings));
     NIBBLE_TRY(const Format* format, integer_format({.bits = settings.bits,
-                                                     .rows = parts.rows,
                                                      .columns = parts.columns,
                                                      .group = parts.group,
                                                      .zero_point = zero_point,

@@ -18,14 +18,6 @@ constexpr Dtype kDtypes[] = {
     {"U32", 4, nullptr},     {"U16", 2, nullptr},     {"U8", 1, nullptr},
     {"BOOL", 1, nullptr}};
 
-float e4m3(std::uint8_t bits) {
-  const int exponent = bits >> 3 & 15, mantissa = bits & 7;
-  const float size = (bits & 0x7f) == 0x7f ? NAN
-                     : exponent == 0       ? std::ldexp(float(mantissa), -9)
-                                           : std::ldexp(float(8 + mantissa), exponent - 10);
-  return bits & 0x80 ? -size : size;
-}
-
 }  // namespace
 
 const Dtype* find_dtype(std::string_view name) {
@@ -43,7 +35,7 @@ float number_at(const RawTensor& tensor, std::uint64_t index) {
   const std::byte* at = tensor.data.data() + index * tensor.dtype->bytes;
   if (tensor.is("F32")) return get_f32(at);
   if (tensor.is("F16")) return get_fp16(at);
-  return tensor.is("BF16") ? bf16_to_f32(get_u16(at)) : e4m3(get_u8(at));
+  return tensor.is("BF16") ? bf16_to_f32(get_u16(at)) : e4m3_to_f32(get_u8(at));
 }
 
 RawTensors::RawTensors(const std::vector<RawTensor>& tensors) {

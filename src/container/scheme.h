@@ -59,7 +59,7 @@ std::span<const Scheme* const> scheme_registry();
 /// What a reader knows of a matrix of integers in groups.
 struct Integers {
   unsigned bits = 0;
-  std::uint64_t rows = 0, columns = 0;
+  std::uint64_t columns = 0;
   std::uint64_t group = 0;  // columns; 0: all
   bool zero_point = false;
   const Dtype* scales = nullptr;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -31,6 +32,15 @@ inline void put_u32(std::byte* out, std::uint32_t x) {
 
 inline float get_f32(const std::byte* in) { return std::bit_cast<float>(get_u32(in)); }
 inline void put_f32(std::byte* out, float x) { put_u32(out, std::bit_cast<std::uint32_t>(x)); }
+/// An 8-bit float with 4 bits of exponent and 3 of mantissa (OCP FP8 E4M3).
+inline float e4m3_to_f32(std::uint8_t bits) {
+  const int exponent = bits >> 3 & 15, mantissa = bits & 7;
+  const float size = (bits & 0x7f) == 0x7f ? NAN
+                     : exponent == 0       ? std::ldexp(float(mantissa), -9)
+                                           : std::ldexp(float(8 + mantissa), exponent - 10);
+  return bits & 0x80 ? -size : size;
+}
+
 inline float get_fp16(const std::byte* in) { return fp16_to_f32(get_u16(in)); }
 inline void put_fp16(std::byte* out, float x) { put_u16(out, f32_to_fp16(x)); }
 

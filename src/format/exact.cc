@@ -2,14 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+
+#include "format/levels.h"
 
 namespace nibble {
 namespace {
-
-bool consecutive(std::span<const std::int8_t> levels) {
-  return !levels.empty() && levels.back() - levels.front() == int(levels.size()) - 1;
-}
 
 /// The scales that give the values of `from` if any do.
 Grid scales_for(const Format& from, const Grid& grid, const Format& to) {

@@ -7,12 +7,13 @@
 #include <utility>
 
 #include "base/result.h"
+#include "format/levels.h"
 
 namespace nibble {
 
 Format::Format(const Spec& spec) : spec_(spec) {
   const auto& l = spec.layout.levels;
-  consecutive_ = !l.empty() && l.back() - l.front() == int(l.size()) - 1;
+  consecutive_ = consecutive(l);
   level_values_.assign(l.begin(), l.end());
   if (l.empty()) level_values_.assign(spec.layout.values.begin(), spec.layout.values.end());
 }

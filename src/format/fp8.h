@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "format/bits.h"
 #include "format/format.h"
@@ -57,18 +56,12 @@ class Fp8 final : public Format {
 
   bool wide() const { return layout().number == Layout::Number::f32; }
 
-  static float magnitude(int code) {
-    const int exponent = code >> 3, mantissa = code & 7;
-    return exponent == 0 ? std::ldexp(float(mantissa), -9)
-                         : std::ldexp(float(8 + mantissa), exponent - 10);
-  }
-
   static std::span<const float> all_values() {
     static const auto all = [] {
       std::array<float, 2 * (kLargest + 1)> out{};
       for (int i = 0; i <= kLargest; ++i) {
-        out[std::size_t(kLargest - i)] = -magnitude(i);
-        out[std::size_t(kLargest + 1 + i)] = magnitude(i);
+        out[std::size_t(kLargest - i)] = -e4m3_to_f32(std::uint8_t(i));
+        out[std::size_t(kLargest + 1 + i)] = e4m3_to_f32(std::uint8_t(i));
       }
       return out;
     }();

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 
 namespace nibble {
 
@@ -18,9 +19,18 @@ constexpr std::array<std::int8_t, kCount> consecutive_levels() {
 inline constexpr std::array<std::int8_t, 16> kIq4Levels = {
     -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
-/// Twice the floats of 4 bits (sign, 2 bits of exponent, 1 of mantissa): MXFP4, NVFP4.
+/// Integers in a row.
+inline bool consecutive(std::span<const std::int8_t> levels) {
+  return !levels.empty() && levels.back() - levels.front() == int(levels.size()) - 1;
+}
+
+/// Twice the floats of 4 bits (sign, 2 bits of exponent, 1 of mantissa): MXFP4, NVFP4. Codes are in
+/// the order of levels, the two zeros in the middle.
 inline constexpr std::array<std::int8_t, 16> kFloat4Levels = {-12, -8, -6, -4, -3, -2, -1, 0,
                                                               0,   1,  2,  3,  4,  6,  8,  12};
+
+constexpr std::uint32_t float4_bits(std::uint32_t code) { return code ^ (code < 8 ? 15u : 8u); }
+constexpr std::uint32_t float4_code(std::uint32_t bits) { return bits ^ (bits < 8 ? 8u : 15u); }
 
 /// The sizes, ascending, and before them the same below zero.
 template <std::size_t kCount>

@@ -1,7 +1,7 @@
 // MXFP4: 32 weights in 17 bytes. A byte e, the scale d = 2^(e - 128); then 16 bytes of 4-bit floats
 // (sign, 2 bits of exponent, 1 of mantissa): byte i holds column i in its low half and column i +
 // 16 in its high half. value = d * level, the levels being twice the floats: 0, 1, 2, 3, 4, 6, 8,
-// 12, and the same below zero. Codes are in the order of levels, the two zeros in the middle.
+// 12, and the same below zero.
 #include <algorithm>
 #include <cmath>
 
@@ -29,14 +29,14 @@ class Mxfp4 final : public Format {
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     out[0] = std::byte(grid.d > 0 ? std::clamp(std::ilogb(grid.d) + 128, 0, 255) : 0);
     Code floats[32];
-    for (int i = 0; i < 32; ++i) floats[i] = codes[i] ^ (codes[i] < 8 ? 15u : 8u);
+    for (int i = 0; i < 32; ++i) floats[i] = float4_bits(codes[i]);
     put_fields<4, 16>(floats, 32, out + 1);
   }
 
   void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
     grid.d = std::ldexp(1.0f, int(get_u8(in)) - 128);
     get_fields<4, 16>(in + 1, 32, codes);
-    for (int i = 0; i < 32; ++i) codes[i] ^= codes[i] < 8 ? 8u : 15u;
+    for (int i = 0; i < 32; ++i) codes[i] = float4_code(codes[i]);
     make_effective(grid);
   }
 };

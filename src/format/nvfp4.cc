@@ -25,14 +25,14 @@ class Nvfp4 final : public Format {
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     put_f32(out, grid.d);
     Code floats[16];
-    for (int i = 0; i < 16; ++i) floats[i] = codes[i] ^ (codes[i] < 8 ? 15u : 8u);
+    for (int i = 0; i < 16; ++i) floats[i] = float4_bits(codes[i]);
     put_fields<4, 1>(floats, 16, out + 4);
   }
 
   void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
     grid.d = get_f32(in);
     get_fields<4, 1>(in + 4, 16, codes);
-    for (int i = 0; i < 16; ++i) codes[i] ^= codes[i] < 8 ? 8u : 15u;
+    for (int i = 0; i < 16; ++i) codes[i] = float4_code(codes[i]);
     make_effective(grid);
   }
 };

@@ -101,11 +101,12 @@ class E4m3 {
   static constexpr int kBias = (127 - 7) << 3;  // of the exponents, in eighths of a power of two
 };
 
-/// fn(type of the levels of `spec`).
 template <class T>
 struct Type {
   using type = T;
 };
+
+/// fn(type of the levels of `spec`).
 template <class Fn>
 void with_levels(const SearchSpec& spec, Fn fn) {
   switch (spec.kind) {

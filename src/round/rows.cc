@@ -9,6 +9,7 @@
 #include "base/cpu.h"
 #include "base/half.h"
 #include "base/profile.h"
+#include "format/levels.h"
 #include "round/row_scale.h"
 
 namespace nibble {
@@ -281,8 +282,6 @@ std::vector<float> normalised(std::span<const float> importance, std::int64_t bl
 SearchSpec search_spec(const Format& format) {
   const Layout& l = format.layout();
   const std::span<const float> levels = format.level_values();
-  const bool consecutive =
-      !l.levels.empty() && l.levels.back() - l.levels.front() == int(l.levels.size()) - 1;
   SearchSpec spec{.block = format.block(),
                   .sub = l.sub,
                   .number = SearchSpec::Number(l.number),
@@ -297,7 +296,7 @@ SearchSpec search_spec(const Format& format) {
                   .offset_max = float(l.offset_max),
                   .first_code = l.first_code,
                   .level_count = int(levels.size()),
-                  .kind = consecutive           ? SearchSpec::kConsecutive
+                  .kind = consecutive(l.levels) ? SearchSpec::kConsecutive
                           : levels.size() <= 16 ? SearchSpec::kTable
                                                 : SearchSpec::kE4m3,
                   .favour_large = false,
