@@ -52,8 +52,67 @@ Status check_settings(const Json& json) {
   return {};
 }
 
+class AwqPacking final : public Packing {
+ public:
+  explicit AwqPacking(std::uint64_t group)
+      : group_(group), format_(find_format(fmt::format("int4_g{}_zp", group))) {}
+
+  const Format& format() const override { return *format_; }
+
+  Json settings(const std::vector<std::string>& kept) const override {
+    return {{"quantization_config",
+             {{"quant_method", "awq"},
+              {"bits", kBits},
+              {"group_size", group_},
+              {"zero_point", true},
+              {"version", "gemm"},
+              {"modules_to_not_convert", kept}}}};
+  }
+
+  Result<std::vector<PartInfo>> parts(const TensorInfo& weight) const override {
+    const std::uint64_t rows = weight.rows(), columns = weight.columns();
+    if (rows % 8 != 0)
+      return fail(ErrorCode::unsupported, "{} rows are no whole words of 8 codes", rows);
+    const std::string stem = *stem_of(weight.name, ".weight");
+    const Dtype* word = find_dtype("I32");
+    return std::vector<PartInfo>{{stem + ".qweight", word, {columns, rows / 8}},
+                                 {stem + ".qzeros", word, {columns / group_, rows / 8}},
+                                 {stem + ".scales", find_dtype("F16"), {columns / group_, rows}}};
+  }
+
+  void pack(const TensorInfo& weight, std::span<const std::byte> bytes,
+            std::span<const std::span<std::byte>> parts) const override {
+    const std::uint64_t rows = weight.rows();
+    const auto put = [&](std::size_t part, std::uint64_t line, std::uint64_t row,
+                         std::uint32_t value) {
+      put_field(parts[part], line * (rows / 8) + row / 8, 1, kNibbleOf[row % 8], kBits, value);
+    };
+    for_each_block(weight, bytes,
+                   [&](std::uint64_t row, std::uint64_t b, const Grid& grid, const Code* codes) {
+                     for (std::uint64_t j = 0; j < group_; ++j)
+                       put(0, b * group_ + j, row, codes[j]);
+                     put(1, b, row, std::uint32_t(int(grid.dmin) + (1 << (kBits - 1))));
+                     put_number(parts[2], *find_dtype("F16"), b * rows + row, grid.d);
+                   });
+  }
+
+ private:
+  std::uint64_t group_;
+  const Format* format_;
+};
+
 class Awq final : public Scheme {
   std::string_view id() const override { return "awq"; }
+
+  Result<std::unique_ptr<Packing>> packing(std::string_view text) const override {
+    PackingText words(text);
+    if (words.type() != "int4")
+      return fail(ErrorCode::invalid, "'{}': AWQ checkpoints are int4", text);
+    NIBBLE_TRY(const std::uint64_t group, words.take_group(128));
+    NIBBLE_DO(words.done());
+    if (group == 0) return fail(ErrorCode::invalid, "'{}': AWQ has groups of 32, 64 or 128", text);
+    return std::make_unique<AwqPacking>(group);
+  }
 
   Result<Unpacked> unpack(const Json& settings, const RawTensors& tensors) const override {
     NIBBLE_DO_IN("quantization_config", check_settings(settings));

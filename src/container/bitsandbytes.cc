@@ -11,6 +11,7 @@
 // [256] and the JSON. 8 bits (LLM.int8, Dettmers et al. 2022): X.weight I8 [R, C], X.SCB F32 [R], W
 // = SCB / 127 * code.
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "base/utf8.h"
@@ -181,8 +182,184 @@ class Reader {
   const RawTensors& tensors_;
 };
 
+/// The 8-bit floats that bitsandbytes keeps scales in: 1, 0, and 7 decades of both signs, each with
+/// twice as many values as the one below, in the middle between equal steps.
+const std::array<float, 256>& dynamic_map() {
+  static const auto map = [] {
+    std::array<float, 256> out{};
+    std::size_t n = 0;
+    for (int decade = 0; decade < 7; ++decade) {
+      const int steps = 1 << decade;
+      for (int i = 0; i < steps; ++i) {
+        const double middle = 0.1 + 0.9 * (i + 0.5) / steps,
+                     value = std::pow(10.0, decade - 6) * middle;
+        out[n++] = float(value), out[n++] = float(-value);
+      }
+    }
+    out[n++] = 0, out[n++] = 1;
+    std::ranges::sort(out);
+    return out;
+  }();
+  return map;
+}
+
+std::uint8_t nearest_in(const std::array<float, 256>& map, float x) {
+  const auto above = std::ranges::lower_bound(map, x);
+  if (above == map.begin()) return 0;
+  if (above == map.end()) return 255;
+  return std::uint8_t((*above - x < x - *(above - 1) ? above : above - 1) - map.begin());
+}
+
+class FourBitPacking final : public Packing {
+ public:
+  FourBitPacking(std::string_view type, bool nested)
+      : format_(find_format(type)), nested_(nested) {}
+
+  const Format& format() const override { return *format_; }
+
+  Json settings(const std::vector<std::string>& kept) const override {
+    return {{"quantization_config",
+             {{"quant_method", "bitsandbytes"},
+              {"load_in_4bit", true},
+              {"load_in_8bit", false},
+              {"bnb_4bit_quant_type", format_->id()},
+              {"bnb_4bit_use_double_quant", nested_},
+              {"bnb_4bit_compute_dtype", "bfloat16"},
+              {"bnb_4bit_quant_storage", "uint8"},
+              {"llm_int8_skip_modules", kept}}}};
+  }
+
+  Result<std::vector<PartInfo>> parts(const TensorInfo& weight) const override {
+    const std::uint64_t blocks = weight.elements() / kBlock,
+                        groups = (blocks + kNested - 1) / kNested;
+    const Dtype *byte = find_dtype("U8"), *number = find_dtype("F32");
+    std::vector<PartInfo> out = {
+        {weight.name, byte, {weight.elements() / 2, 1}},
+        {weight.name + ".absmax", nested_ ? byte : number, {blocks}},
+        {weight.name + ".quant_map", number, {16}},
+        {weight.name + ".quant_state.bitsandbytes__" + std::string(format_->id()),
+         byte,
+         {state(weight, 0).size()}}};
+    if (!nested_) return out;
+    out.push_back({weight.name + ".nested_absmax", number, {groups}});
+    out.push_back({weight.name + ".nested_quant_map", number, {256}});
+    return out;
+  }
+
+  void pack(const TensorInfo& weight, std::span<const std::byte> bytes,
+            std::span<const std::span<std::byte>> parts) const override {
+    std::vector<float> absmax;
+    std::size_t at = 0;
+    for_each_block(
+        weight, bytes, [&](std::uint64_t, std::uint64_t, const Grid& grid, const Code* codes) {
+          absmax.push_back(grid.d);
+          for (std::uint64_t i = 0; i < kBlock; i += 2)
+            parts[0][at++] = std::byte(code_in_file(codes[i]) << 4 | code_in_file(codes[i + 1]));
+        });
+    const Dtype& number = *find_dtype("F32");
+    for (Code c = 0; c < 16; ++c)
+      put_number(parts[2], number, code_in_file(c), format_->level_values()[c]);
+    const float offset = nested_ ? put_nested(absmax, parts) : 0;
+    if (!nested_)
+      for (std::size_t i = 0; i < absmax.size(); ++i) put_number(parts[1], number, i, absmax[i]);
+    const std::string text = state(weight, offset);
+    std::ranges::copy(std::as_bytes(std::span(text)), parts[3].begin());
+  }
+
+ private:
+  static constexpr std::uint64_t kBlock = 64, kNested = 256;
+
+  /// NF4's are in the order of values, FP4's are sign, exponent and mantissa.
+  unsigned code_in_file(Code code) const {
+    constexpr std::array<unsigned, 8> kFp4 = {0, 1, 6, 7, 4, 5, 2, 3};  // of growing size
+    if (format_->id() == "nf4") return code;
+    return code < 8 ? 8 | kFp4[7 - code] : kFp4[code - 8];
+  }
+
+  /// The scales in 8 bits: what they are above their mean, over the largest of 256.
+  static float put_nested(const std::vector<float>& absmax,
+                          std::span<const std::span<std::byte>> parts) {
+    double sum = 0;
+    for (const float x : absmax) sum += x;
+    const auto offset = float(sum / double(absmax.size()));
+    const Dtype& number = *find_dtype("F32");
+    for (std::size_t begin = 0; begin < absmax.size(); begin += kNested) {
+      const std::size_t end = std::min(absmax.size(), begin + std::size_t(kNested));
+      float largest = 0;
+      for (std::size_t i = begin; i < end; ++i)
+        largest = std::max(largest, std::fabs(absmax[i] - offset));
+      put_number(parts[4], number, begin / kNested, largest);
+      for (std::size_t i = begin; i < end; ++i)
+        parts[1][i] =
+            std::byte(nearest_in(dynamic_map(), largest > 0 ? (absmax[i] - offset) / largest : 0));
+    }
+    for (std::size_t i = 0; i < 256; ++i) put_number(parts[5], number, i, dynamic_map()[i]);
+    return offset;
+  }
+
+  /// Of the same length whatever the offset is.
+  std::string state(const TensorInfo& weight, float offset) const {
+    const std::string nested =
+        nested_
+            ? fmt::format(
+                  R"(, "nested_blocksize": {}, "nested_dtype": "float32", "nested_offset": {:+.8e})",
+                  kNested, offset)
+            : "";
+    return fmt::format(
+        R"({{"quant_type": "{}", "blocksize": {}, "dtype": "bfloat16", "shape": [{}, {}]{}}})",
+        format_->id(), kBlock, weight.rows(), weight.columns(), nested);
+  }
+
+  const Format* format_;
+  bool nested_;
+};
+
+class EightBitPacking final : public Packing {
+ public:
+  const Format& format() const override { return *find_format("int8_row_f32"); }
+
+  Json settings(const std::vector<std::string>& kept) const override {
+    return {{"quantization_config",
+             {{"quant_method", "bitsandbytes"},
+              {"load_in_8bit", true},
+              {"load_in_4bit", false},
+              {"llm_int8_threshold", 6.0},
+              {"llm_int8_has_fp16_weight", false},
+              {"llm_int8_skip_modules", kept}}}};
+  }
+
+  Result<std::vector<PartInfo>> parts(const TensorInfo& weight) const override {
+    const std::string stem = *stem_of(weight.name, ".weight");
+    return std::vector<PartInfo>{{weight.name, find_dtype("I8"), weight.shape},
+                                 {stem + ".SCB", find_dtype("F32"), {weight.rows()}},
+                                 {stem + ".weight_format", find_dtype("U8"), {}}};
+  }
+
+  void pack(const TensorInfo& weight, std::span<const std::byte> bytes,
+            std::span<const std::span<std::byte>> parts) const override {
+    const auto n = std::uint64_t(format().block());
+    for_each_block(weight, bytes,
+                   [&](std::uint64_t row, std::uint64_t b, const Grid& grid, const Code* codes) {
+                     for (std::uint64_t j = 0; j < n; ++j)
+                       parts[0][row * weight.columns() + b * n + j] = std::byte(codes[j] ^ 0x80u);
+                     put_number(parts[1], *find_dtype("F32"), row, grid.d * 127);
+                   });
+  }
+};
+
 class BitsAndBytes final : public Scheme {
   std::string_view id() const override { return "bitsandbytes"; }
+
+  Result<std::unique_ptr<Packing>> packing(std::string_view text) const override {
+    PackingText words(text);
+    const bool four = words.type() == "nf4" || words.type() == "fp4",
+               nested = four && words.take("double");
+    NIBBLE_DO(words.done());
+    if (four) return std::make_unique<FourBitPacking>(words.type(), nested);
+    if (words.type() == "int8") return std::make_unique<EightBitPacking>();
+    return fail(ErrorCode::invalid,
+                "'{}': bitsandbytes checkpoints are nf4, fp4 (either with -double) or int8", text);
+  }
 
   Result<Unpacked> unpack(const Json&, const RawTensors& tensors) const override {
     Unpacked out;

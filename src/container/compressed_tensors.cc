@@ -14,6 +14,7 @@
 //              divisor
 //
 // X.input_scale and the like are of the activations: nibble has its own.
+#include <algorithm>
 #include <cmath>
 
 #include "base/utf8.h"
@@ -249,8 +250,184 @@ class Reader {
   const RawTensors& tensors_;
 };
 
+/// What config.json says of weights and activations.
+struct Kind {
+  const char *text, *format;  // what people write, and what nibble has; the group comes behind
+  const char* layout;         // "pack-quantized"
+  const char* type;           // "int", "float"
+  int bits;
+  bool grouped;         // or one scale a row
+  bool rounded_inputs;  // activations have 8 bits, a scale a token
+};
+constexpr Kind kKinds[] = {
+    {"w4a16", "int4", "pack-quantized", "int", 4, true, false},
+    {"w8a16", "int8", "pack-quantized", "int", 8, true, false},
+    {"w8a8", "int8", "int-quantized", "int", 8, false, true},
+    {"fp8", "fp8", "float-quantized", "float", 8, false, true},
+    {"mxfp4", "mxfp4", "mxfp4-pack-quantized", "float", 4, true, false},
+};
+
+class CompressedPacking final : public Packing {
+ public:
+  CompressedPacking(const Kind& kind, std::uint64_t group, bool symmetric)
+      : kind_(kind), group_(group), symmetric_(symmetric) {
+    std::string id = kind.format;
+    if (id == "fp8") id += "_row";
+    if (id.starts_with("int")) {
+      id += group > 0 ? fmt::format("_g{}", group) : "_row";
+      id += symmetric ? "_bf16" : "_zp_bf16";
+    }
+    format_ = find_format(id);
+  }
+
+  const Format& format() const override { return *format_; }
+
+  Json settings(const std::vector<std::string>& kept) const override {
+    Json weights = {{"num_bits", kind_.bits},  {"type", kind_.type},
+                    {"symmetric", symmetric_}, {"strategy", group_ > 0 ? "group" : "channel"},
+                    {"group_size", nullptr},   {"dynamic", false}};
+    if (group_ > 0) weights["group_size"] = group_;
+    if (kind_.layout == std::string_view("mxfp4-pack-quantized"))
+      weights["scale_dtype"] = "torch.uint8";
+    Json inputs;
+    if (kind_.rounded_inputs)
+      inputs = {{"num_bits", 8},       {"type", kind_.type},    {"symmetric", true},
+                {"strategy", "token"}, {"group_size", nullptr}, {"dynamic", true}};
+    const Json group = {{"targets", {"Linear"}},
+                        {"weights", weights},
+                        {"input_activations", inputs},
+                        {"output_activations", nullptr},
+                        {"format", kind_.layout}};
+    return {{"quantization_config",
+             {{"quant_method", "compressed-tensors"},
+              {"format", kind_.layout},
+              {"quantization_status", "compressed"},
+              {"config_groups", {{"group_0", group}}},
+              {"ignore", kept}}}};
+  }
+
+  Result<std::vector<PartInfo>> parts(const TensorInfo& weight) const override {
+    const std::uint64_t rows = weight.rows(), columns = weight.columns();
+    const std::string& name = weight.name;
+    const Dtype* number = find_dtype("BF16");
+    if (!packed()) {
+      const Dtype* code = find_dtype(kind_.type == std::string_view("int") ? "I8" : "F8_E4M3");
+      return std::vector<PartInfo>{{name, code, {rows, columns}},
+                                   {name + "_scale", number, {rows, 1}}};
+    }
+    if (floats()) {
+      const Dtype* byte = find_dtype("U8");
+      return std::vector<PartInfo>{{name + "_packed", byte, {rows, columns / 2}},
+                                   {name + "_scale", byte, {rows, columns / 32}}};
+    }
+    const auto bits = std::uint64_t(kind_.bits), groups = group_ > 0 ? columns / group_ : 1;
+    if (columns * bits % 32 != 0 || (!symmetric_ && rows * bits % 32 != 0))
+      return fail(ErrorCode::unsupported, "{} x {} codes of {} bits are no whole words", rows,
+                  columns, bits);
+    std::vector<PartInfo> out = {{name + "_packed", find_dtype("I32"), {rows, columns * bits / 32}},
+                                 {name + "_scale", number, {rows, groups}},
+                                 {name + "_shape", find_dtype("I64"), {2}}};
+    if (!symmetric_)
+      out.push_back({name + "_zero_point", find_dtype("I32"), {rows * bits / 32, groups}});
+    return out;
+  }
+
+  void pack(const TensorInfo& weight, std::span<const std::byte> bytes,
+            std::span<const std::span<std::byte>> parts) const override {
+    if (!packed())
+      pack_bytes(weight, bytes, parts);
+    else if (floats())
+      pack_floats(weight, bytes, parts);
+    else
+      pack_integers(weight, bytes, parts);
+  }
+
+ private:
+  bool packed() const {
+    return std::string_view(kind_.layout).find("pack-") != std::string_view::npos;
+  }
+  bool floats() const { return kind_.type == std::string_view("float"); }
+
+  void pack_bytes(const TensorInfo& weight, std::span<const std::byte> bytes,
+                  std::span<const std::span<std::byte>> parts) const {
+    const auto n = std::uint64_t(format_->block());
+    for_each_block(weight, bytes,
+                   [&](std::uint64_t row, std::uint64_t b, const Grid& grid, const Code* codes) {
+                     for (std::uint64_t j = 0; j < n; ++j) {
+                       const Code c = codes[j];
+                       const Code fp8 = c < 127 ? 0x80u | (126 - c) : c - 127;
+                       parts[0][row * weight.columns() + b * n + j] =
+                           std::byte(floats() ? fp8 : c ^ 0x80u);
+                     }
+                     put_number(parts[1], *find_dtype("BF16"), row, grid.d);
+                   });
+  }
+
+  void pack_floats(const TensorInfo& weight, std::span<const std::byte> bytes,
+                   std::span<const std::span<std::byte>> parts) const {
+    const std::uint64_t blocks = weight.columns() / 32;
+    for_each_block(weight, bytes,
+                   [&](std::uint64_t row, std::uint64_t b, const Grid& grid, const Code* codes) {
+                     for (std::uint64_t j = 0; j < 32; j += 2) {
+                       const auto code = [&](std::uint64_t i) {
+                         return codes[i] < 8 ? 15 - codes[i] : codes[i] - 8;
+                       };
+                       parts[0][(row * blocks + b) * 16 + j / 2] =
+                           std::byte(code(j) | code(j + 1) << 4);
+                     }
+                     parts[1][row * blocks + b] =
+                         std::byte(grid.d > 0 ? std::clamp(std::ilogb(grid.d) + 128, 0, 254) : 0);
+                   });
+  }
+
+  void pack_integers(const TensorInfo& weight, std::span<const std::byte> bytes,
+                     std::span<const std::span<std::byte>> parts) const {
+    const auto bits = unsigned(kind_.bits);
+    const std::uint64_t columns = weight.columns(), words = columns * bits / 32;
+    const std::uint64_t group = group_ > 0 ? group_ : columns, groups = columns / group;
+    const auto n = std::uint64_t(format_->block());
+    for_each_block(weight, bytes,
+                   [&](std::uint64_t row, std::uint64_t b, const Grid& grid, const Code* codes) {
+                     for (std::uint64_t j = 0; j < n; ++j)
+                       put_field(parts[0], row * words, 1, b * n + j, bits, codes[j]);
+                     if (b * n % group != 0) return;
+                     const std::uint64_t g = b * n / group;
+                     put_number(parts[1], *find_dtype("BF16"), row * groups + g, grid.d);
+                     if (!symmetric_)
+                       put_field(parts[3], g, groups, row, bits,
+                                 std::uint32_t(int(grid.dmin) + (1 << (bits - 1))));
+                   });
+    put_field(parts[2], 0, 1, 0, 32, std::uint32_t(weight.rows()));
+    put_field(parts[2], 0, 1, 2, 32, std::uint32_t(columns));
+  }
+
+  const Kind& kind_;
+  std::uint64_t group_;  // 0: the whole row
+  bool symmetric_;
+  const Format* format_;
+};
+
 class CompressedTensors final : public Scheme {
   std::string_view id() const override { return "compressed-tensors"; }
+
+  Result<std::unique_ptr<Packing>> packing(std::string_view text) const override {
+    PackingText words(text);
+    const auto kind = std::ranges::find(kKinds, words.type(),
+                                        [](const Kind& k) { return std::string_view(k.text); });
+    if (kind == std::end(kKinds))
+      return fail(ErrorCode::invalid,
+                  "'{}': compressed-tensors checkpoints are w4a16, w8a16, w8a8, fp8 or mxfp4",
+                  text);
+    std::uint64_t group = kind->text == std::string_view("mxfp4") ? 32 : 0;
+    bool symmetric = true;
+    if (kind->grouped && group == 0) {
+      NIBBLE_TRY(group, words.take_group(kind->bits == 4 ? 128 : 0));
+      symmetric = !words.take("asym");
+      words.take("sym");
+    }
+    NIBBLE_DO(words.done());
+    return std::make_unique<CompressedPacking>(*kind, group, symmetric);
+  }
 
   Result<Unpacked> unpack(const Json&, const RawTensors& tensors) const override {
     Unpacked out;

@@ -181,8 +181,91 @@ Result<bool> has_zero_points(const Parts& parts, const Settings& settings) {
   return others;
 }
 
+class GptqPacking final : public Packing {
+ public:
+  GptqPacking(unsigned bits, std::uint64_t group, bool symmetric, bool version_two)
+      : bits_(bits), group_(group), symmetric_(symmetric), version_two_(version_two) {
+    format_ = find_format(fmt::format(
+        "int{}_{}{}", bits, group > 0 ? fmt::format("g{}", group) : "row", symmetric ? "" : "_zp"));
+  }
+
+  const Format& format() const override { return *format_; }
+
+  Json settings(const std::vector<std::string>&) const override {
+    const char* label = version_two_ ? "gptq_v2" : "gptq";
+    return {{"quantization_config",
+             {{"quant_method", "gptq"},
+              {"bits", bits_},
+              {"group_size", group_ > 0 ? std::int64_t(group_) : -1},
+              {"sym", symmetric_},
+              {"desc_act", false},
+              {"checkpoint_format", label},
+              {"pack_dtype", "int32"},
+              {"lm_head", false}}}};
+  }
+
+  Result<std::vector<PartInfo>> parts(const TensorInfo& weight) const override {
+    const std::uint64_t rows = weight.rows(), columns = weight.columns();
+    if (rows * bits_ % 32 != 0 || columns * bits_ % 32 != 0)
+      return fail(ErrorCode::unsupported, "{} x {} codes of {} bits are no whole words", rows,
+                  columns, bits_);
+    const std::string stem = *stem_of(weight.name, ".weight");
+    const Dtype *word = find_dtype("I32"), *half = find_dtype("F16");
+    const std::uint64_t groups = group_ > 0 ? columns / group_ : 1;
+    return std::vector<PartInfo>{{stem + ".qweight", word, {columns * bits_ / 32, rows}},
+                                 {stem + ".qzeros", word, {groups, rows * bits_ / 32}},
+                                 {stem + ".scales", half, {groups, rows}},
+                                 {stem + ".g_idx", word, {columns}}};
+  }
+
+  void pack(const TensorInfo& weight, std::span<const std::byte> bytes,
+            std::span<const std::span<std::byte>> parts) const override {
+    const std::uint64_t rows = weight.rows(), columns = weight.columns();
+    const std::uint64_t group = group_ > 0 ? group_ : columns;
+    const auto n = std::uint64_t(format_->block());
+    for_each_block(weight, bytes,
+                   [&](std::uint64_t row, std::uint64_t b, const Grid& grid, const Code* codes) {
+                     for (std::uint64_t j = 0; j < n; ++j)
+                       put_field(parts[0], row, rows, column(weight, b * n + j), bits_, codes[j]);
+                     if (b * n % group != 0) return;
+                     const std::uint64_t g = b * n / group;
+                     const auto zero = std::uint32_t(int(grid.dmin) + (1 << (bits_ - 1)));
+                     put_field(parts[1], g * rows * bits_ / 32, 1, row, bits_,
+                               zero - (version_two_ ? 0 : 1));
+                     put_number(parts[2], *find_dtype("F16"), g * rows + row, grid.d);
+                   });
+    for (std::uint64_t j = 0; j < columns; ++j)
+      put_field(parts[3], 0, 1, column(weight, j), 32, std::uint32_t(j / group));
+  }
+
+ private:
+  static std::uint64_t column(const TensorInfo& weight, std::uint64_t stored) {
+    return weight.order ? (*weight.order)[stored] : stored;
+  }
+
+  unsigned bits_;
+  std::uint64_t group_;  // 0: the whole row
+  bool symmetric_, version_two_;
+  const Format* format_;
+};
+
 class Gptq final : public Scheme {
   std::string_view id() const override { return "gptq"; }
+
+  Result<std::unique_ptr<Packing>> packing(std::string_view text) const override {
+    PackingText words(text);
+    unsigned bits = 0;
+    for (const unsigned each : {2u, 3u, 4u, 8u})
+      if (words.type() == fmt::format("int{}", each)) bits = each;
+    if (bits == 0)
+      return fail(ErrorCode::invalid, "'{}': GPTQ checkpoints are int2, int3, int4 or int8", text);
+    NIBBLE_TRY(const std::uint64_t group, words.take_group(128));
+    // Version 1 has no zero point 0.
+    const bool asymmetric = words.take("asym"), version_two = words.take("v2") || asymmetric;
+    words.take("sym");
+    NIBBLE_DO(words.done());
+    return std::make_unique<GptqPacking>(bits, group, !asymmetric, version_two);
+  }
 
   Result<Unpacked> unpack(const Json& json, const RawTensors& tensors) const override {
     NIBBLE_TRY_IN("quantization_config", Settings settings, read_settings(json));

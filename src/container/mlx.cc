@@ -38,8 +38,67 @@ class MlxTensor final : public PackedTensor {
   unsigned bits_;
 };
 
+class MlxPacking final : public Packing {
+ public:
+  MlxPacking(unsigned bits, std::uint64_t group)
+      : bits_(bits),
+        group_(group),
+        format_(find_format(fmt::format("int{}_g{}_min", bits, group))) {}
+
+  const Format& format() const override { return *format_; }
+
+  Json settings(const std::vector<std::string>&) const override {
+    const Json both = {{"group_size", group_}, {"bits", bits_}};
+    return {{"quantization", both}, {"quantization_config", both}};
+  }
+
+  Result<std::vector<PartInfo>> parts(const TensorInfo& weight) const override {
+    const std::uint64_t rows = weight.rows(), columns = weight.columns();
+    if (columns * bits_ % 32 != 0)
+      return fail(ErrorCode::unsupported, "{} codes of {} bits are no whole words", columns, bits_);
+    const std::string stem = *stem_of(weight.name, ".weight");
+    const Dtype* half = find_dtype("F16");
+    return std::vector<PartInfo>{
+        {stem + ".weight", find_dtype("U32"), {rows, columns * bits_ / 32}},
+        {stem + ".scales", half, {rows, columns / group_}},
+        {stem + ".biases", half, {rows, columns / group_}}};
+  }
+
+  void pack(const TensorInfo& weight, std::span<const std::byte> bytes,
+            std::span<const std::span<std::byte>> parts) const override {
+    const std::uint64_t words = weight.columns() * bits_ / 32, groups = weight.columns() / group_;
+    const Dtype& half = *find_dtype("F16");
+    for_each_block(weight, bytes,
+                   [&](std::uint64_t row, std::uint64_t b, const Grid& grid, const Code* codes) {
+                     for (std::uint64_t j = 0; j < group_; ++j)
+                       put_field(parts[0], row * words, 1, b * group_ + j, bits_, codes[j]);
+                     put_number(parts[1], half, row * groups + b, grid.d);
+                     put_number(parts[2], half, row * groups + b, grid.dmin);
+                   });
+  }
+
+ private:
+  unsigned bits_;
+  std::uint64_t group_;
+  const Format* format_;
+};
+
 class Mlx final : public Scheme {
   std::string_view id() const override { return "mlx"; }
+
+  // Of 8 bits only those are left out: what the bias of code 0 is as one of level -128 is no fp16.
+  Result<std::unique_ptr<Packing>> packing(std::string_view text) const override {
+    PackingText words(text);
+    unsigned bits = 0;
+    for (const unsigned each : {2u, 3u, 4u})
+      if (words.type() == fmt::format("int{}", each)) bits = each;
+    if (bits == 0)
+      return fail(ErrorCode::invalid, "'{}': MLX checkpoints are int2, int3 or int4", text);
+    NIBBLE_TRY(const std::uint64_t group, words.take_group(64));
+    NIBBLE_DO(words.done());
+    if (group == 0) return fail(ErrorCode::invalid, "'{}': MLX has groups of 32, 64 or 128", text);
+    return std::make_unique<MlxPacking>(bits, group);
+  }
 
   const Json* settings(const Json& config) const override {
     const auto found = config.find("quantization");

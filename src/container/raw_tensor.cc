@@ -38,6 +38,14 @@ float number_at(const RawTensor& tensor, std::uint64_t index) {
   return tensor.is("BF16") ? bf16_to_f32(get_u16(at)) : e4m3_to_f32(get_u8(at));
 }
 
+void put_number(std::span<std::byte> data, const Dtype& dtype, std::uint64_t index, float value) {
+  std::byte* at = data.data() + index * dtype.bytes;
+  if (dtype.name == "F32")
+    put_f32(at, value);
+  else
+    put_u16(at, dtype.name == "F16" ? f32_to_fp16(value) : f32_to_bf16(value));
+}
+
 RawTensors::RawTensors(const std::vector<RawTensor>& tensors) {
   for (const RawTensor& tensor : tensors) by_name_.emplace(tensor.name, &tensor);
 }

@@ -58,6 +58,24 @@ inline std::uint32_t field_at(const RawTensor& words, std::uint64_t begin, std::
   return std::uint32_t(both >> shift) & ((1u << bits) - 1);
 }
 
+/// The inverse, on words that were 0 before.
+inline void put_field(std::span<std::byte> words, std::uint64_t begin, std::uint64_t stride,
+                      std::uint64_t index, unsigned bits, std::uint32_t value) {
+  const auto add = [&](std::uint64_t word, std::uint32_t more) {
+    std::uint32_t stored;
+    __builtin_memcpy(&stored, words.data() + word * 4, 4);
+    stored |= more;
+    __builtin_memcpy(words.data() + word * 4, &stored, 4);
+  };
+  const std::uint64_t at = index * bits;
+  const unsigned shift = unsigned(at % 32);
+  add(begin + at / 32 * stride, value << shift);
+  if (shift + bits > 32) add(begin + (at / 32 + 1) * stride, value >> (32 - shift));
+}
+
+/// Stores element `index` of a tensor of F32, F16 or BF16.
+void put_number(std::span<std::byte> data, const Dtype& dtype, std::uint64_t index, float value);
+
 /// All tensors of a checkpoint.
 class RawTensors {
  public:

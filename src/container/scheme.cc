@@ -1,5 +1,8 @@
 #include "container/scheme.h"
 
+#include <algorithm>
+#include <charconv>
+
 namespace nibble {
 
 void PackedTensor::read(std::uint64_t begin, std::uint64_t end, std::byte* out) const {
@@ -12,6 +15,52 @@ void PackedTensor::read(std::uint64_t begin, std::uint64_t end, std::byte* out) 
       block(row, b, grid, codes);
       format.pack(grid, codes, out);
     }
+}
+
+std::uint64_t PartInfo::bytes() const {
+  std::uint64_t bytes = dtype->bytes;
+  for (const std::uint64_t extent : shape)
+    bytes *= extent;  // a part of what stored_bytes() allowed
+  return bytes;
+}
+
+PackingText::PackingText(std::string_view text) : text_(text) {
+  std::string_view rest = text_;
+  const auto next = [&rest] {
+    const auto end = std::min(rest.find('-', rest.starts_with("g-") ? 2 : 0), rest.size());
+    const std::string_view word = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    return word;
+  };
+  type_ = next();
+  while (!rest.empty()) options_.push_back(next());
+}
+
+bool PackingText::take(std::string_view option) {
+  const auto found = std::ranges::find(options_, option);
+  if (found == options_.end()) return false;
+  options_.erase(found);
+  return true;
+}
+
+Result<std::uint64_t> PackingText::take_group(std::uint64_t otherwise) {
+  const auto found =
+      std::ranges::find_if(options_, [](std::string_view o) { return o.starts_with('g'); });
+  if (found == options_.end()) return otherwise;
+  const std::string_view text = found->substr(1);
+  options_.erase(found);
+  if (text == "channel" || text == "-1") return 0;
+  std::uint64_t group = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), group);
+  if (error != std::errc() || end != text.data() + text.size() ||
+      (group != 32 && group != 64 && group != 128))
+    return fail(ErrorCode::invalid, "'{}': groups are g32, g64, g128 or gchannel", text_);
+  return group;
+}
+
+Status PackingText::done() const {
+  if (options_.empty()) return {};
+  return fail(ErrorCode::invalid, "'{}': '{}' is no option of {}", text_, options_.front(), type_);
 }
 
 const Json* Scheme::settings(const Json& config) const {

@@ -1,7 +1,8 @@
 // How Hugging Face checkpoints keep quantized matrices: a matrix is several tensors, codes here and
 // scales there, laid out as some kernel likes them. One file a scheme.
 //
-// A scheme gives them nibble's own form (format/): blocks of columns of a row, one after the other.
+// A scheme gives them nibble's own form (format/): blocks of columns of a row, one after the other;
+// and makes its own of that.
 #pragma once
 
 #include <memory>
@@ -36,6 +37,45 @@ class PackedTensor {
   std::vector<std::string> parts_;
 };
 
+/// A tensor to be written.
+struct PartInfo {
+  std::string name;
+  const Dtype* dtype = nullptr;
+  std::vector<std::uint64_t> shape;
+  std::uint64_t bytes() const;
+};
+
+/// How matrices are written, with every choice that a scheme has made.
+class Packing {
+ public:
+  virtual ~Packing() = default;
+  virtual const Format& format() const = 0;
+  /// config.json gets these fields; `kept`: linear layers that are not quantized.
+  virtual Json settings(const std::vector<std::string>& kept) const = 0;
+  /// The tensors that a matrix becomes. weight.name is its name in an unquantized checkpoint, the
+  /// format is format(). Error: a shape that the scheme cannot hold.
+  virtual Result<std::vector<PartInfo>> parts(const TensorInfo& weight) const = 0;
+  /// Fills the parts, all of them 0 before, with the rows that `rows` holds in the format's bytes.
+  virtual void pack(const TensorInfo& weight, std::span<const std::byte> rows,
+                    std::span<const std::span<std::byte>> parts) const = 0;
+
+ protected:
+  /// fn(row, index of the block in it, grid, codes) for every block.
+  template <class Fn>
+  static void for_each_block(const TensorInfo& weight, std::span<const std::byte> rows, Fn fn) {
+    const Format& format = *weight.format;
+    const std::uint64_t blocks = weight.columns() / std::uint64_t(format.block());
+    Code codes[kMaxBlock];
+    Grid grid;
+    const std::byte* at = rows.data();
+    for (std::uint64_t row = 0; row < weight.rows(); ++row)
+      for (std::uint64_t b = 0; b < blocks; ++b, at += format.spec().bytes) {
+        format.unpack(at, grid, codes);
+        fn(row, b, grid, codes);
+      }
+  }
+};
+
 struct Unpacked {
   std::vector<std::unique_ptr<PackedTensor>> tensors = {};
   std::vector<std::string> notes = {};  // what is odd about them
@@ -50,11 +90,31 @@ class Scheme {
   /// Finds the matrices among the tensors of a checkpoint, which outlive the result. Hostile input:
   /// errors name the tensor or the field.
   virtual Result<Unpacked> unpack(const Json& settings, const RawTensors& tensors) const = 0;
+  /// How it writes what `text` says ("int4-g128"). Error: says what there is.
+  virtual Result<std::unique_ptr<Packing>> packing(std::string_view text) const = 0;
   /// Tensors that are no weights and that nibble has no use for.
   virtual bool ignores(std::string_view) const { return false; }
 };
 
 std::span<const Scheme* const> scheme_registry();
+
+/// "int4-g128-sym" as writers understand it: a type, then options in any order, each at most once.
+class PackingText {
+ public:
+  explicit PackingText(std::string_view text);
+  std::string_view type() const { return type_; }
+  /// Takes an option away, if it is there.
+  bool take(std::string_view option);
+  /// Takes "g128" away: its number, or `otherwise`. "gchannel" and "g-1" are 0: one group a row.
+  Result<std::uint64_t> take_group(std::uint64_t otherwise);
+  /// Error: an option is left that nobody took.
+  Status done() const;
+
+ private:
+  std::string text_;
+  std::string_view type_;
+  std::vector<std::string_view> options_;
+};
 
 /// What a reader knows of a matrix of integers in groups.
 struct Integers {
