@@ -8,11 +8,16 @@ namespace nibble::cli {
 
 Run add_quantize(CLI::App& app) {
   auto command = std::make_shared<QuantizeCommand>();
-  app.description("Quantize a checkpoint into a GGUF file.");
+  app.description(
+      "Quantize a checkpoint into a GGUF file, or into a checkpoint for Transformers, vLLM or "
+      "MLX.");
   add_common_options(app, *command);
-  app.add_option("--to", command->options.target,
-                 "a level (Q4_K_M, IQ4_XS, ...: a mixture of formats, as in llama.cpp) or a format "
-                 "in lower case (q4_k: every matrix)");
+  app.add_option(
+      "--to", command->options.target,
+      "a level (Q4_K_M, IQ4_XS, ...: a mixture of formats, as in llama.cpp) or a format "
+      "in lower case (q4_k: every matrix), as a GGUF file; or a Hugging Face checkpoint: "
+      "gptq:int{2,3,4,8}[-gN][-asym][-v2], awq:int4[-gN], bnb:nf4, bnb:fp4, bnb:int8, "
+      "ct:w4a16[-gN][-asym], ct:w8a16, ct:w8a8, ct:fp8, ct:mxfp4, mlx:int4[-gN]");
   add_bytes(app, "--size", command->options.budget.bytes,
             "instead of a level: the most bytes the file may take (5GiB, 90MB, ...); each "
             "matrix gets the format with which the model loses least");
@@ -57,6 +62,9 @@ Run add_quantize(CLI::App& app) {
       "  nibble quantize ./model -o small.gguf --size 5GiB --recipe gptq --calib train.txt "
       "--plot sizes.svg\n"
       "  nibble quantize ./model -o small.gguf --kld 0.02 --formats q4_k,q5_k,q6_k,q8_0\n"
+      "  nibble quantize ./model -o model-gptq --to gptq:int4-g64 --calib train.txt\n"
+      "  nibble quantize ./model -o model-awq --to awq:int4-g128 --recipe awq+gptq\n"
+      "  nibble quantize ./model -o model-nf4 --to bnb:nf4\n"
       "  nibble quantize ./model --to Q4_K_M --dry-run");
   return [command] { return run_quantize(*command); };
 }

@@ -39,6 +39,12 @@ Json to_json(const QuantizeReport& report, bool dry_run) {
     for (const BudgetReport::Point& point : budget->frontier)
       each["frontier"].push_back({{"bytes", point.bytes}, {"predicted_kld", point.predicted}});
   }
+  if (const auto& q = report.quality)
+    out["quality"] = {{"reference_perplexity", q->reference_perplexity},
+                      {"perplexity", q->perplexity},
+                      {"kld", q->kld},
+                      {"tokens", q->tokens},
+                      {"text", q->text}};
   for (const PhaseTime& phase : report.profile)
     out["profile"].push_back({{"phase", phase.name},
                               {"seconds", phase.seconds},
@@ -124,6 +130,9 @@ void print(const QuantizeReport& report, const QuantizeCommand& command) {
              human_bytes(report.source_bytes), report.bytes, human_bytes(report.bytes),
              report.bits_per_weight);
   if (command.dry_run) return;
+  if (const auto& q = report.quality)
+    fmt::print("perplexity {:.4f} -> {:.4f}, KL divergence {:.5f}, on {} tokens of {}\n",
+               q->reference_perplexity, q->perplexity, q->kld, q->tokens, q->text);
   fmt::print("{} in {}, peak memory {}\n", fmt::join(report.files, "\n"),
              human_seconds(report.seconds), human_bytes(report.peak_memory_bytes));
   for (const PhaseTime& phase : report.profile) {
@@ -142,7 +151,8 @@ void add_common_options(CLI::App& app, QuantizeCommand& command) {
   QuantizeOptions& options = command.options;
   app.add_option("SRC", options.source, "GGUF file, Hugging Face directory, or org/name of a hub")
       ->required();
-  app.add_option("-o,--output", options.output, "the GGUF file to write");
+  app.add_option("-o,--output", options.output,
+                 "the GGUF file to write, or the directory of a Hugging Face checkpoint");
   app.add_option("--override", options.overrides,
                  "REGEX=FORMAT: matrices whose name the pattern is found in; the first match wins")
       ->allow_extra_args(false)

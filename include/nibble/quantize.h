@@ -21,8 +21,9 @@ struct Budget {
 
 struct QuantizeOptions {
   std::string source;  // a GGUF file, a .safetensors file or a Hugging Face directory
-  std::string output;  // a GGUF file, or the name that its parts are derived from
-  std::string target;  // a level ("Q4_K_M"), a format for all matrices ("q4_k"), or "keep"
+  std::string output;  // a GGUF file, or the name that its parts are derived from; a directory
+  std::string target;  // a level ("Q4_K_M"), a format for all matrices ("q4_k"), "keep", or a
+                       // scheme of Hugging Face checkpoints and its options ("gptq:int4-g64")
   std::string recipe;  // "[transform+]rounding[:target]"; empty: the best one whose cost is
                        // reasonable here
   bool fast = false;   // without a recipe: importance rounding
@@ -37,7 +38,8 @@ struct QuantizeOptions {
   int threads = 0;                       // below 1: one a core
   bool profile = false;                  // measure where the time goes
   bool force = false;                    // replace an existing output
-  std::uint64_t split_bytes = 0;         // tensors a file at most, in bytes; 0: one file
+  std::uint64_t split_bytes = 0;         // tensors a file at most, in bytes; 0: one GGUF file,
+                                         // safetensors of 5 GB
 };
 
 /// What error feedback came to in one weight matrix, judged on windows that its rounding did not
@@ -75,6 +77,14 @@ struct BudgetReport {
                                         // that no rounding was fitted to
 };
 
+/// What the rounding cost, of the file written, on text that it was not fitted to.
+struct QualityReport {
+  double reference_perplexity = 0, perplexity = 0;  // of the source, and of the file
+  double kld = 0;                                   // KL divergence from the source, nats a token
+  std::uint64_t tokens = 0;                         // that this was measured on
+  std::string text;                                 // where they come from
+};
+
 /// Where the time of a run went.
 struct PhaseTime {
   std::string name;
@@ -91,6 +101,7 @@ struct QuantizeReport {
   double bits_per_weight = 0;  // of the tensors
   std::vector<QuantizedTensor> tensors = {};
   std::optional<BudgetReport> budget = {};
+  std::optional<QualityReport> quality = {};  // of Hugging Face checkpoints, where it can be run
   double seconds = 0;
   std::uint64_t peak_memory_bytes = 0;  // of the process, resident
   std::vector<PhaseTime> profile = {};  // with QuantizeOptions::profile

@@ -89,6 +89,13 @@ class Model {
   /// Likewise turns every group of `width` rows, or columns: y_i = sum_k matrix[i][k] x_k.
   void turn_rows(const std::string& name, std::span<const float> matrix, std::uint32_t width);
   void turn_columns(const std::string& name, std::span<const float> matrix, std::uint32_t width);
+  /// Where the rows of a tensor lie in a checkpoint of Hugging Face.
+  struct Stored {
+    std::string name;                      // empty: nowhere, it is computed
+    std::vector<std::uint32_t> rows = {};  // row r is its row rows[r]; empty: r
+    float added = 0;                       // to its values
+  };
+  Stored stored_as(std::size_t index) const;
   /// Gives pages of these rows back to the system.
   void release_rows(std::size_t index, std::uint64_t begin, std::uint64_t end) const;
 

@@ -281,6 +281,17 @@ std::span<const std::byte> Model::stored(std::size_t index) const {
   return source_->data(origin.source_index);
 }
 
+Model::Stored Model::stored_as(std::size_t index) const {
+  const Origin& origin = origins_[index];
+  if (origin.computed) return {};
+  Stored out{.name = source_->tensors()[origin.source_index].name,
+             .added = origin.rewrite == Rewrite::add_one ? 1.0f : 0.0f};
+  if (origin.rewrite == Rewrite::interleave_heads)
+    for (std::uint64_t row = 0; row < tensors_[index].shape[0]; ++row)
+      out.rows.push_back(std::uint32_t(stored_row(origin, row)));
+  return out;
+}
+
 void Model::release_rows(std::size_t index, std::uint64_t begin, std::uint64_t end) const {
   const Origin& origin = origins_[index];
   const TensorInfo& info = tensors_[index];

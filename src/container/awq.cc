@@ -52,9 +52,9 @@ Status check_settings(const Json& json) {
   return {};
 }
 
-class AwqPacking final : public Packing {
+class AwqPacker final : public Packer {
  public:
-  explicit AwqPacking(std::uint64_t group)
+  explicit AwqPacker(std::uint64_t group)
       : group_(group), format_(find_format(fmt::format("int4_g{}_zp", group))) {}
 
   const Format& format() const override { return *format_; }
@@ -103,15 +103,16 @@ class AwqPacking final : public Packing {
 
 class Awq final : public Scheme {
   std::string_view id() const override { return "awq"; }
+  std::string_view install() const override { return "pip install transformers gptqmodel"; }
 
-  Result<std::unique_ptr<Packing>> packing(std::string_view text) const override {
+  Result<std::unique_ptr<Packer>> packer(std::string_view text) const override {
     PackingText words(text);
     if (words.type() != "int4")
       return fail(ErrorCode::invalid, "'{}': AWQ checkpoints are int4", text);
     NIBBLE_TRY(const std::uint64_t group, words.take_group(128));
     NIBBLE_DO(words.done());
     if (group == 0) return fail(ErrorCode::invalid, "'{}': AWQ has groups of 32, 64 or 128", text);
-    return std::make_unique<AwqPacking>(group);
+    return std::make_unique<AwqPacker>(group);
   }
 
   Result<Unpacked> unpack(const Json& settings, const RawTensors& tensors) const override {

@@ -210,12 +210,14 @@ std::uint8_t nearest_in(const std::array<float, 256>& map, float x) {
   return std::uint8_t((*above - x < x - *(above - 1) ? above : above - 1) - map.begin());
 }
 
-class FourBitPacking final : public Packing {
+class FourBitPacker final : public Packer {
  public:
-  FourBitPacking(std::string_view type, bool nested)
-      : format_(find_format(type)), nested_(nested) {}
+  /// `dtype`: what the layers compute in.
+  FourBitPacker(std::string_view type, bool nested, const char* dtype)
+      : format_(find_format(type)), nested_(nested), dtype_(dtype) {}
 
   const Format& format() const override { return *format_; }
+  std::string_view usual_rounding() const override { return "rtn"; }
 
   Json settings(const std::vector<std::string>& kept) const override {
     return {{"quantization_config",
@@ -224,7 +226,7 @@ class FourBitPacking final : public Packing {
               {"load_in_8bit", false},
               {"bnb_4bit_quant_type", format_->id()},
               {"bnb_4bit_use_double_quant", nested_},
-              {"bnb_4bit_compute_dtype", "bfloat16"},
+              {"bnb_4bit_compute_dtype", dtype_},
               {"bnb_4bit_quant_storage", "uint8"},
               {"llm_int8_skip_modules", kept}}}};
   }
@@ -302,21 +304,23 @@ class FourBitPacking final : public Packing {
     const std::string nested =
         nested_
             ? fmt::format(
-                  R"(, "nested_blocksize": {}, "nested_dtype": "float32", "nested_offset": {:+.8e})",
+                  R"(, "nested_blocksize": {}, "nested_dtype": "float32", "nested_offset": {: .8e})",
                   kNested, offset)
             : "";
     return fmt::format(
-        R"({{"quant_type": "{}", "blocksize": {}, "dtype": "bfloat16", "shape": [{}, {}]{}}})",
-        format_->id(), kBlock, weight.rows(), weight.columns(), nested);
+        R"({{"quant_type": "{}", "blocksize": {}, "dtype": "{}", "shape": [{}, {}]{}}})",
+        format_->id(), kBlock, dtype_, weight.rows(), weight.columns(), nested);
   }
 
   const Format* format_;
   bool nested_;
+  const char* dtype_;
 };
 
-class EightBitPacking final : public Packing {
+class EightBitPacker final : public Packer {
  public:
   const Format& format() const override { return *find_format("int8_row_f32"); }
+  std::string_view usual_rounding() const override { return "rtn"; }
 
   Json settings(const std::vector<std::string>& kept) const override {
     return {{"quantization_config",
@@ -349,14 +353,17 @@ class EightBitPacking final : public Packing {
 
 class BitsAndBytes final : public Scheme {
   std::string_view id() const override { return "bitsandbytes"; }
+  std::string_view name() const override { return "bnb"; }
+  std::string_view install() const override { return "pip install transformers bitsandbytes"; }
 
-  Result<std::unique_ptr<Packing>> packing(std::string_view text) const override {
+  Result<std::unique_ptr<Packer>> packer(std::string_view text) const override {
     PackingText words(text);
     const bool four = words.type() == "nf4" || words.type() == "fp4",
-               nested = four && words.take("double");
+               nested = four && words.take("double"), exact = four && words.take("f32");
     NIBBLE_DO(words.done());
-    if (four) return std::make_unique<FourBitPacking>(words.type(), nested);
-    if (words.type() == "int8") return std::make_unique<EightBitPacking>();
+    if (four)
+      return std::make_unique<FourBitPacker>(words.type(), nested, exact ? "float32" : "bfloat16");
+    if (words.type() == "int8") return std::make_unique<EightBitPacker>();
     return fail(ErrorCode::invalid,
                 "'{}': bitsandbytes checkpoints are nf4, fp4 (either with -double) or int8", text);
   }

@@ -267,9 +267,9 @@ constexpr Kind kKinds[] = {
     {"mxfp4", "mxfp4", "mxfp4-pack-quantized", "float", 4, true, false},
 };
 
-class CompressedPacking final : public Packing {
+class CompressedPacker final : public Packer {
  public:
-  CompressedPacking(const Kind& kind, std::uint64_t group, bool symmetric)
+  CompressedPacker(const Kind& kind, std::uint64_t group, bool symmetric)
       : kind_(kind), group_(group), symmetric_(symmetric) {
     std::string id = kind.format;
     if (id == "fp8") id += "_row";
@@ -409,8 +409,12 @@ class CompressedPacking final : public Packing {
 
 class CompressedTensors final : public Scheme {
   std::string_view id() const override { return "compressed-tensors"; }
+  std::string_view name() const override { return "ct"; }
+  std::string_view install() const override {
+    return "pip install transformers compressed-tensors";
+  }
 
-  Result<std::unique_ptr<Packing>> packing(std::string_view text) const override {
+  Result<std::unique_ptr<Packer>> packer(std::string_view text) const override {
     PackingText words(text);
     const auto kind = std::ranges::find(kKinds, words.type(),
                                         [](const Kind& k) { return std::string_view(k.text); });
@@ -426,7 +430,7 @@ class CompressedTensors final : public Scheme {
       words.take("sym");
     }
     NIBBLE_DO(words.done());
-    return std::make_unique<CompressedPacking>(*kind, group, symmetric);
+    return std::make_unique<CompressedPacker>(*kind, group, symmetric);
   }
 
   Result<Unpacked> unpack(const Json&, const RawTensors& tensors) const override {

@@ -145,10 +145,10 @@ Metadata part_metadata(const Metadata& model, std::size_t part, std::size_t part
   return metadata;
 }
 
-class GgufWriter final : public Writer {
+class GgufFiles final : public GgufWriter {
  public:
-  GgufWriter(std::vector<TensorInfo> tensors, std::vector<Range> ranges, std::uint64_t alignment,
-             bool resume)
+  GgufFiles(std::vector<TensorInfo> tensors, std::vector<Range> ranges, std::uint64_t alignment,
+            bool resume)
       : tensors_(std::move(tensors)),
         ranges_(std::move(ranges)),
         alignment_(alignment),
@@ -290,16 +290,16 @@ class GgufWriter final : public Writer {
   std::vector<Left> left_;
 };
 
-Result<std::unique_ptr<GgufWriter>> make_writer(const Metadata& metadata,
-                                                const std::vector<TensorInfo>& tensors,
-                                                const WriteOptions& options) {
+Result<std::unique_ptr<GgufFiles>> make_writer(const Metadata& metadata,
+                                               const std::vector<TensorInfo>& tensors,
+                                               const WriteOptions& options) {
   NIBBLE_DO(check_all(metadata, tensors));
   NIBBLE_TRY(const auto alignment, alignment_of(metadata));
   std::vector<Range> parts = cut(tensors, options.split_bytes);
   if (parts.size() > 0xffff)
     return fail(ErrorCode::invalid, "{} parts, at most 65535 can be; choose larger ones",
                 parts.size());
-  return std::make_unique<GgufWriter>(tensors, std::move(parts), alignment, options.resume);
+  return std::make_unique<GgufFiles>(tensors, std::move(parts), alignment, options.resume);
 }
 
 std::string without_suffix(const std::string& path) {
@@ -308,9 +308,9 @@ std::string without_suffix(const std::string& path) {
 
 }  // namespace
 
-Result<std::unique_ptr<Writer>> create_gguf(const std::string& path, const Metadata& metadata,
-                                            const std::vector<TensorInfo>& tensors,
-                                            const WriteOptions& options) {
+Result<std::unique_ptr<GgufWriter>> create_gguf(const std::string& path, const Metadata& metadata,
+                                                const std::vector<TensorInfo>& tensors,
+                                                const WriteOptions& options) {
   NIBBLE_TRY_IN(path, auto writer, make_writer(metadata, tensors, options));
   const std::size_t parts = writer->part_count();
   NIBBLE_DO(writer->start(metadata, [&](std::size_t i) {

@@ -181,9 +181,9 @@ Result<bool> has_zero_points(const Parts& parts, const Settings& settings) {
   return others;
 }
 
-class GptqPacking final : public Packing {
+class GptqPacker final : public Packer {
  public:
-  GptqPacking(unsigned bits, std::uint64_t group, bool symmetric, bool version_two)
+  GptqPacker(unsigned bits, std::uint64_t group, bool symmetric, bool version_two)
       : bits_(bits), group_(group), symmetric_(symmetric), version_two_(version_two) {
     format_ = find_format(fmt::format(
         "int{}_{}{}", bits, group > 0 ? fmt::format("g{}", group) : "row", symmetric ? "" : "_zp"));
@@ -191,10 +191,14 @@ class GptqPacking final : public Packing {
 
   const Format& format() const override { return *format_; }
 
-  Json settings(const std::vector<std::string>&) const override {
+  Json settings(const std::vector<std::string>& kept) const override {
     const char* label = version_two_ ? "gptq_v2" : "gptq";
+    Json dynamic = Json::object();  // patterns of modules, "-:" leaves them alone
+    for (const std::string& module : kept)
+      if (module != "lm_head") dynamic["-:^" + module + "$"] = Json::object();
     return {{"quantization_config",
              {{"quant_method", "gptq"},
+              {"dynamic", dynamic},
               {"bits", bits_},
               {"group_size", group_ > 0 ? std::int64_t(group_) : -1},
               {"sym", symmetric_},
@@ -251,8 +255,9 @@ class GptqPacking final : public Packing {
 
 class Gptq final : public Scheme {
   std::string_view id() const override { return "gptq"; }
+  std::string_view install() const override { return "pip install transformers optimum gptqmodel"; }
 
-  Result<std::unique_ptr<Packing>> packing(std::string_view text) const override {
+  Result<std::unique_ptr<Packer>> packer(std::string_view text) const override {
     PackingText words(text);
     unsigned bits = 0;
     for (const unsigned each : {2u, 3u, 4u, 8u})
@@ -264,7 +269,7 @@ class Gptq final : public Scheme {
     const bool asymmetric = words.take("asym"), version_two = words.take("v2") || asymmetric;
     words.take("sym");
     NIBBLE_DO(words.done());
-    return std::make_unique<GptqPacking>(bits, group, !asymmetric, version_two);
+    return std::make_unique<GptqPacker>(bits, group, !asymmetric, version_two);
   }
 
   Result<Unpacked> unpack(const Json& json, const RawTensors& tensors) const override {

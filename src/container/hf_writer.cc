@@ -36,7 +36,8 @@ struct Arrangement {
 };
 
 Result<std::vector<PartInfo>> parts_of(const HfDirectory& directory, const HfTensor& tensor) {
-  if (tensor.packed) return directory.packing->parts(tensor.info);
+  if (tensor.info.name.empty()) return std::vector<PartInfo>();
+  if (tensor.packed) return directory.packer->parts(tensor.info);
   const std::string_view id = tensor.info.format->id();
   const Dtype* dtype = find_dtype(id == "f32" ? "F32" : id == "f16" ? "F16" : "BF16");
   NIBBLE_CHECK(dtype->format == id);
@@ -121,6 +122,8 @@ class Directory final : public HfWriter {
     if (error) return fail(ErrorCode::io, "{}: cannot create: {}", part_, error.message());
     for (std::size_t i = 0; i < arrangement_.shards.size(); ++i) {
       const Shard& shard = arrangement_.shards[i];
+      const std::string complete = file_path(i);  // by seal() of a run that got no further
+      if (fs::exists(complete, error)) fs::rename(complete, complete + ".part", error);
       NIBBLE_TRY(OutputFile file, OutputFile::create(file_path(i), resume));
       NIBBLE_DO(file.reserve(shard.header.size() + shard.data));
       NIBBLE_DO(file.write_at(0, std::as_bytes(std::span(shard.header))));
@@ -143,6 +146,7 @@ class Directory final : public HfWriter {
   Status read_back(std::size_t index, std::span<std::byte> bytes) const override {
     const HfTensor& tensor = directory_.tensors[index];
     std::vector<std::vector<std::byte>> data;
+    if (tensor.info.name.empty()) return fail(ErrorCode::invalid, "{}: nothing is kept", path_);
     for (const Placed& each : arrangement_.parts[index]) {
       data.emplace_back(each.part.bytes());
       NIBBLE_DO(files_[each.file].read_at(place(each), data.back()));
@@ -166,22 +170,19 @@ class Directory final : public HfWriter {
     left_ = true;
   }
 
-  Status replace(const Metadata&) override { return {}; }
-  void set_card(std::string card) override { directory_.card = std::move(card); }
-
-  std::vector<std::string> parts() const override {
-    std::vector<std::string> paths;
-    for (const OutputFile& file : files_) paths.push_back(file.part_path());
-    return paths;
-  }
-
-  Result<std::vector<std::string>> finish() override {
+  Result<std::string> seal() override {
     for (std::size_t i = 0; i < done_.size(); ++i)
       if (!done_[i])
         return fail(ErrorCode::internal, "{}: tensor {} was not written", path_,
                     quote(directory_.tensors[i].info.name));
     for (OutputFile& file : files_) NIBBLE_DO(file.commit());
     NIBBLE_DO(write_description());
+    sealed_ = true;
+    return part_;
+  }
+
+  Result<std::vector<std::string>> finish() override {
+    if (!sealed_) NIBBLE_DO(seal().map([](const auto&) {}));
     NIBBLE_DO(take_name());
     std::vector<std::string> paths;
     for (std::size_t i = 0; i < arrangement_.shards.size(); ++i)
@@ -214,6 +215,8 @@ class Directory final : public HfWriter {
 
   Status complete(std::size_t index) {
     const HfTensor& tensor = directory_.tensors[index];
+    done_[index] = true;
+    if (tensor.info.name.empty()) return {};
     std::vector<std::byte> rows(bytes_[index].size());
     reorder(tensor, bytes_[index], rows, true);
     std::vector<std::byte>().swap(bytes_[index]);
@@ -223,18 +226,17 @@ class Directory final : public HfWriter {
     for (const Placed& each : placed) data.emplace_back(tensor.packed ? each.part.bytes() : 0);
     for (auto& part : data) spans.emplace_back(part);
     if (tensor.packed)
-      directory_.packing->pack(tensor.info, rows, spans);
+      directory_.packer->pack(tensor.info, rows, spans);
     else
       data.front() = std::move(rows);
     for (std::size_t i = 0; i < placed.size(); ++i)
       NIBBLE_DO(files_[placed[i].file].write_at(place(placed[i]), data[i]));
-    done_[index] = true;
     return {};
   }
 
   Status unpack(const HfTensor& tensor, const std::vector<RawTensor>& raw,
                 std::span<std::byte> bytes) const {
-    const Json config = directory_.packing->settings(directory_.kept);
+    const Json config = directory_.packer->settings(directory_.kept);
     for (const Scheme* scheme : scheme_registry()) {
       const Json* settings = scheme->settings(config);
       if (!settings) continue;
@@ -263,9 +265,7 @@ class Directory final : public HfWriter {
     }
     if (error) return fail(ErrorCode::io, "{}: {}", directory_.source, error.message());
     NIBBLE_DO(write_config());
-    if (arrangement_.shards.size() > 1) NIBBLE_DO(write_index());
-    if (directory_.card.empty()) return {};
-    return write_text((fs::path(part_) / "README.md").string(), directory_.card);
+    return arrangement_.shards.size() > 1 ? write_index() : Status{};
   }
 
   Status write_config() const {
@@ -274,7 +274,7 @@ class Directory final : public HfWriter {
     auto config = nlohmann::ordered_json::parse(text, nullptr, false);
     if (!config.is_object()) return fail(ErrorCode::corrupt, "{}: not a JSON object", from);
     for (const char* old : {"quantization_config", "quantization"}) config.erase(old);
-    const Json settings = directory_.packing->settings(directory_.kept);
+    const Json settings = directory_.packer->settings(directory_.kept);
     for (const auto& [key, value] : settings.items()) config[key] = value;
     return write_text((fs::path(part_) / "config.json").string(), config.dump(2) + "\n");
   }
@@ -315,7 +315,7 @@ class Directory final : public HfWriter {
   std::vector<OutputFile> files_;
   std::vector<std::vector<std::byte>> bytes_;  // of each tensor, until it is whole
   std::vector<bool> done_;
-  bool left_ = false;
+  bool left_ = false, sealed_ = false;
 };
 
 }  // namespace

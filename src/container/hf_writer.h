@@ -12,24 +12,25 @@
 namespace nibble {
 
 struct HfTensor {
-  TensorInfo info;      // Hugging Face's name; what write() gets are bytes of its format
-  bool packed = false;  // spread over tensors as the packing says
+  TensorInfo info;      // Hugging Face's name, empty: nothing is written; write() gets its format
+  bool packed = false;  // spread over tensors as the packer says
   std::vector<std::uint32_t> rows = {};  // row r of what is written is row rows[r] here; empty: r
 };
 
 struct HfDirectory {
   std::string source;  // a Hugging Face directory, for all that is no tensor
   std::vector<HfTensor> tensors;
-  const Packing* packing = nullptr;
+  const Packer* packer = nullptr;
   std::vector<std::string> kept = {};  // linear layers that are not packed
-  std::string card = {};               // README.md; may be replaced until finish()
 };
 
-/// The directory gets its name when it is complete: until then it is `path`.part. Shards hold
-/// options.split_bytes at most (0: 5 GB). One that is there already is replaced by finish().
+/// The directory gets its name when it is complete. One that is there already is replaced by
+/// finish(). Shards hold options.split_bytes at most (0: 5 GB).
 class HfWriter : public Writer {
  public:
-  virtual void set_card(std::string card) = 0;
+  /// Everything is written: completes the directory, but for its name. Returns where it is until
+  /// finish(), to be opened and added to.
+  virtual Result<std::string> seal() = 0;
 };
 Result<std::unique_ptr<HfWriter>> create_hf(const std::string& path, const HfDirectory& directory,
                                             const WriteOptions& options = {});

@@ -38,9 +38,9 @@ class MlxTensor final : public PackedTensor {
   unsigned bits_;
 };
 
-class MlxPacking final : public Packing {
+class MlxPacker final : public Packer {
  public:
-  MlxPacking(unsigned bits, std::uint64_t group)
+  MlxPacker(unsigned bits, std::uint64_t group)
       : bits_(bits),
         group_(group),
         format_(find_format(fmt::format("int{}_g{}_min", bits, group))) {}
@@ -85,9 +85,11 @@ class MlxPacking final : public Packing {
 
 class Mlx final : public Scheme {
   std::string_view id() const override { return "mlx"; }
+  std::string_view library() const override { return "mlx"; }
+  std::string_view install() const override { return "pip install mlx-lm"; }
 
   // Of 8 bits only those are left out: what the bias of code 0 is as one of level -128 is no fp16.
-  Result<std::unique_ptr<Packing>> packing(std::string_view text) const override {
+  Result<std::unique_ptr<Packer>> packer(std::string_view text) const override {
     PackingText words(text);
     unsigned bits = 0;
     for (const unsigned each : {2u, 3u, 4u})
@@ -97,7 +99,7 @@ class Mlx final : public Scheme {
     NIBBLE_TRY(const std::uint64_t group, words.take_group(64));
     NIBBLE_DO(words.done());
     if (group == 0) return fail(ErrorCode::invalid, "'{}': MLX has groups of 32, 64 or 128", text);
-    return std::make_unique<MlxPacking>(bits, group);
+    return std::make_unique<MlxPacker>(bits, group);
   }
 
   const Json* settings(const Json& config) const override {

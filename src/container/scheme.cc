@@ -63,6 +63,12 @@ Status PackingText::done() const {
   return fail(ErrorCode::invalid, "'{}': '{}' is no option of {}", text_, options_.front(), type_);
 }
 
+const Scheme* find_scheme(std::string_view name) {
+  for (const Scheme* scheme : scheme_registry())
+    if (scheme->id() == name || scheme->name() == name) return scheme;
+  return nullptr;
+}
+
 const Json* Scheme::settings(const Json& config) const {
   const auto found = config.find("quantization_config");
   if (found == config.end() || !found->is_object()) return nullptr;

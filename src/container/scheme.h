@@ -46,10 +46,12 @@ struct PartInfo {
 };
 
 /// How matrices are written, with every choice that a scheme has made.
-class Packing {
+class Packer {
  public:
-  virtual ~Packing() = default;
+  virtual ~Packer() = default;
   virtual const Format& format() const = 0;
+  /// The rounding that everybody expects of such files; empty: the best there is.
+  virtual std::string_view usual_rounding() const { return ""; }
   /// config.json gets these fields; `kept`: linear layers that are not quantized.
   virtual Json settings(const std::vector<std::string>& kept) const = 0;
   /// The tensors that a matrix becomes. weight.name is its name in an unquantized checkpoint, the
@@ -84,19 +86,25 @@ struct Unpacked {
 class Scheme {
  public:
   virtual ~Scheme() = default;
-  virtual std::string_view id() const = 0;  // quant_method
+  virtual std::string_view id() const = 0;                // quant_method
+  virtual std::string_view name() const { return id(); }  // what people write for short
+  /// What loads such checkpoints ("transformers"), and how to install what that needs.
+  virtual std::string_view library() const { return "transformers"; }
+  virtual std::string_view install() const = 0;
   /// The settings in config.json, or nullptr if they are not of this scheme.
   virtual const Json* settings(const Json& config) const;
   /// Finds the matrices among the tensors of a checkpoint, which outlive the result. Hostile input:
   /// errors name the tensor or the field.
   virtual Result<Unpacked> unpack(const Json& settings, const RawTensors& tensors) const = 0;
   /// How it writes what `text` says ("int4-g128"). Error: says what there is.
-  virtual Result<std::unique_ptr<Packing>> packing(std::string_view text) const = 0;
+  virtual Result<std::unique_ptr<Packer>> packer(std::string_view text) const = 0;
   /// Tensors that are no weights and that nibble has no use for.
   virtual bool ignores(std::string_view) const { return false; }
 };
 
 std::span<const Scheme* const> scheme_registry();
+/// By its id or its name; nullptr if there is none.
+const Scheme* find_scheme(std::string_view name);
 
 /// "int4-g128-sym" as writers understand it: a type, then options in any order, each at most once.
 class PackingText {

@@ -29,20 +29,24 @@ class Writer {
   /// Takes such a tensor as written.
   virtual void keep(std::size_t index) = 0;
   virtual void leave() = 0;
+  /// Everything written and flushed: gives the files their names. Returns them.
+  virtual Result<std::vector<std::string>> finish() = 0;
+};
+
+class GgufWriter : public Writer {
+ public:
   /// Exchanges the metadata for one of the same encoded size (hashes that are known only at the
   /// end).
   virtual Status replace(const Metadata& metadata) = 0;
   /// Where the files are until finish(), to be read back and verified.
   virtual std::vector<std::string> parts() const = 0;
-  /// Everything written and flushed: gives the files their names. Returns them.
-  virtual Result<std::vector<std::string>> finish() = 0;
 };
 
 /// GGUF v3. Shapes as in TensorInfo (outermost first); the alignment is general.alignment or 32.
 /// Split files are named `name-00001-of-0000N.gguf` from `name.gguf`.
-Result<std::unique_ptr<Writer>> create_gguf(const std::string& path, const Metadata& metadata,
-                                            const std::vector<TensorInfo>& tensors,
-                                            const WriteOptions& options = {});
+Result<std::unique_ptr<GgufWriter>> create_gguf(const std::string& path, const Metadata& metadata,
+                                                const std::vector<TensorInfo>& tensors,
+                                                const WriteOptions& options = {});
 
 /// Bytes of the files that create_gguf would make, all parts together.
 Result<std::uint64_t> gguf_bytes(const Metadata& metadata, const std::vector<TensorInfo>& tensors,

@@ -92,9 +92,13 @@ std::uint32_t file_type_of(const Target& target, std::span<const PlannedTensor> 
   return 0;
 }
 
+bool fits(const Format& format, std::uint64_t columns) {
+  return columns % std::uint64_t(format.block()) == 0;
+}
+
 Status apply_override(const Override& override, PlannedTensor& planned) {
   const TensorInfo& tensor = planned.tensor;
-  if (tensor.columns() % std::uint64_t(override.format->block()) != 0)
+  if (!fits(*override.format, tensor.columns()))
     return fail(ErrorCode::invalid,
                 "{}: {} has rows of {} columns, no multiple of the {} of a {} block; "
                 "choose another format or a narrower pattern",
@@ -123,6 +127,38 @@ Status set_bytes(TensorInfo& tensor) {
   return {};
 }
 
+/// Matrices of blocks are packed; the head, the embedding and what overrides say stay unquantized.
+Status plan_packed(const Packer& packer, PlannedTensor& planned) {
+  TensorInfo& tensor = planned.tensor;
+  const bool said = !planned.reason.empty();
+  if (said && !is_number_type(*planned.wanted))
+    return fail(ErrorCode::invalid,
+                "{}: in such a checkpoint a matrix is {} or stays unquantized: f16, bf16 or f32",
+                planned.reason, packer.format().id());
+  if (planned.quantizable && !said && layer_of(tensor.name) >= 0)
+    planned.wanted = &packer.format();
+  else if (!said)
+    planned.wanted = is_number_type(*planned.stored) ? planned.stored : find_format("f16");
+  tensor.format = planned.wanted;
+  if (!fits(*tensor.format, tensor.columns()))
+    return fail(ErrorCode::invalid,
+                "{} has rows of {} columns, no multiple of the groups of {}; choose smaller groups",
+                tensor.name, tensor.columns(), tensor.format->block());
+  return {};
+}
+
+Result<Target> packer_target(std::string_view text, std::size_t colon) {
+  const Scheme* scheme = find_scheme(text.substr(0, colon));
+  if (!scheme) {
+    std::string known = " gguf";
+    for (const Scheme* each : scheme_registry()) known += fmt::format(" {}", each->name());
+    return fail(ErrorCode::invalid, "'{}': nothing is written as '{}'; there are:{}", text,
+                text.substr(0, colon), known);
+  }
+  NIBBLE_TRY(std::shared_ptr<const Packer> packer, scheme->packer(text.substr(colon + 1)));
+  return Target{.format = &packer->format(), .packer = packer, .text = std::string(text)};
+}
+
 }  // namespace
 
 Result<Override> parse_override(std::string_view text) {
@@ -145,10 +181,15 @@ Result<Override> parse_override(std::string_view text) {
 }
 
 std::string Target::name() const {
+  if (packer) return text;
   return std::string(level ? level->name : format ? format->id() : "keep");
 }
 
 Result<Target> parse_target(std::string_view text) {
+  if (const auto colon = text.find(':'); colon != text.npos) {
+    if (text.substr(0, colon) != "gguf") return packer_target(text, colon);
+    text.remove_prefix(colon + 1);
+  }
   if (text == "keep") return Target{};
   if (const Format* format = find_format(text))
     return is_number_type(*format) ? Target{.level = find_level(text)} : Target{.format = format};
@@ -157,7 +198,8 @@ Result<Target> parse_target(std::string_view text) {
   for (const Level& level : level_table()) levels += fmt::format(" {}", level.name);
   return fail(ErrorCode::invalid,
               "no level or format named '{}'; levels:{} (a format in lower case, such as q4_k, "
-              "puts every matrix into it)",
+              "puts every matrix into it; gptq:int4-g128 and the like make a checkpoint for "
+              "Transformers and vLLM)",
               text, levels);
 }
 
@@ -170,21 +212,21 @@ Result<Plan> make_plan(const PlanInput& input, const Target& target,
     PlannedTensor planned{.tensor = input.tensors[i], .stored = input.tensors[i].format};
     TensorInfo& tensor = planned.tensor;
     planned.quantizable = is_quantizable(tensor.name, tensor.shape.size());
-    if (!planned.quantizable) {
-      planned.wanted = tensor.format = &kept_format(tensor);
-    } else {
-      planned.wanted = &target_format(target, tensor, sites[i]);
-      for (std::size_t o = 0; o < overrides.size(); ++o) {
-        if (!overrides[o].pattern.search(tensor.name)) continue;
-        NIBBLE_DO(apply_override(overrides[o], planned));
-        used[o] = true;
-        break;
-      }
-      if (target.keep() && planned.reason.empty())
-        keep_in_gguf(planned);
-      else
-        choose_fitting(planned, target.level && sites[i].role == Role::output);
+    planned.wanted = &target_format(target, tensor, sites[i]);
+    for (std::size_t o = 0; planned.quantizable && o < overrides.size(); ++o) {
+      if (!overrides[o].pattern.search(tensor.name)) continue;
+      NIBBLE_DO(apply_override(overrides[o], planned));
+      used[o] = true;
+      break;
     }
+    if (target.packer)
+      NIBBLE_DO(plan_packed(*target.packer, planned));
+    else if (!planned.quantizable)
+      planned.wanted = tensor.format = &kept_format(tensor);
+    else if (target.keep() && planned.reason.empty())
+      keep_in_gguf(planned);
+    else
+      choose_fitting(planned, target.level && sites[i].role == Role::output);
     NIBBLE_DO(set_bytes(tensor));
     NIBBLE_TRY(plan.tensor_bytes, checked_add(plan.tensor_bytes, tensor.bytes));
     plan.weights += tensor.elements();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "container/scheme.h"
 #include "container/source.h"
 #include "plan/levels.h"
 #include "plan/pattern.h"
@@ -33,11 +34,14 @@ Result<Override> parse_override(std::string_view text);
 struct Target {
   const Level* level = nullptr;
   const Format* format = nullptr;
+  std::shared_ptr<const Packer> packer = {};  // of a Hugging Face checkpoint in this format
+  std::string text = {};                      // what was said, if it is one
   bool keep() const { return !level && !format; }
   std::string name() const;
 };
 /// Levels in any case except where the same letters in lower case are a format: "Q4_0" is the
 /// level, "q4_0" the format for all matrices. "keep": every tensor stays what it is.
+/// "gptq:int4-g64": a Hugging Face checkpoint of that scheme. "gguf:Q4_K_M" is "Q4_K_M".
 Result<Target> parse_target(std::string_view text);
 
 struct PlannedTensor {

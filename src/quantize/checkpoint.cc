@@ -83,6 +83,7 @@ class ModelCheckpoint final : public Checkpoint {
 
   const Source& source() const override { return model_.source(); }
   const PlanInput& plan_input() const override { return plan_input_; }
+  const Model* model() const override { return &model_; }
   Result<Metadata> metadata() const override {
     Metadata metadata = gguf_metadata(model_);
     NIBBLE_TRY_IN(source().path(), const Tokenizer tokenizer, Tokenizer::open(source()));
@@ -108,32 +109,65 @@ class ModelCheckpoint final : public Checkpoint {
   PlanInput plan_input_;
 };
 
-class RewrittenCheckpoint final : public Checkpoint {
+/// A checkpoint with other values.
+class ChangedCheckpoint : public Checkpoint {
  public:
-  RewrittenCheckpoint(std::unique_ptr<Checkpoint> stored, const Model& model)
-      : stored_(std::move(stored)), model_(model) {}
+  explicit ChangedCheckpoint(std::unique_ptr<Checkpoint> stored) : stored_(std::move(stored)) {}
 
   const Source& source() const override { return stored_->source(); }
   const PlanInput& plan_input() const override { return stored_->plan_input(); }
+  const Model* model() const override { return stored_->model(); }
   Result<Metadata> metadata() const override { return stored_->metadata(); }
-  void load_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
-                 float* out) const override {
-    model_.load_rows(*model_.find(tensors()[index].name), begin, end, out);
-  }
   void load_bytes(std::size_t index, std::uint64_t begin, std::uint64_t end,
                   std::byte* out) const override {
     stored_->load_bytes(index, begin, end, out);
   }
-  bool keeps_values(std::size_t index) const override {
-    return stored_->keeps_values(index) && model_.keeps_values(*model_.find(tensors()[index].name));
-  }
+  bool keeps_values(std::size_t index) const override { return stored_->keeps_values(index); }
   void release(std::size_t index, std::uint64_t begin, std::uint64_t end) const override {
     stored_->release(index, begin, end);
   }
 
+ protected:
+  const Checkpoint& stored() const { return *stored_; }
+
  private:
   std::unique_ptr<Checkpoint> stored_;
+};
+
+class RewrittenCheckpoint final : public ChangedCheckpoint {
+ public:
+  RewrittenCheckpoint(std::unique_ptr<Checkpoint> stored, const Model& model)
+      : ChangedCheckpoint(std::move(stored)), model_(model) {}
+
+  void load_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
+                 float* out) const override {
+    model_.load_rows(*model_.find(tensors()[index].name), begin, end, out);
+  }
+  bool keeps_values(std::size_t index) const override {
+    return stored().keeps_values(index) && model_.keeps_values(*model_.find(tensors()[index].name));
+  }
+
+ private:
   const Model& model_;
+};
+
+class StoredCheckpoint final : public ChangedCheckpoint {
+ public:
+  explicit StoredCheckpoint(std::unique_ptr<Checkpoint> checkpoint)
+      : ChangedCheckpoint(std::move(checkpoint)) {
+    for (std::size_t i = 0; i < tensors().size(); ++i)
+      added_.push_back(model()->stored_as(i).added);
+  }
+
+  void load_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
+                 float* out) const override {
+    stored().load_rows(index, begin, end, out);
+    const std::uint64_t count = added_[index] == 0 ? 0 : (end - begin) * tensors()[index].columns();
+    for (std::uint64_t i = 0; i < count; ++i) out[i] -= added_[index];
+  }
+
+ private:
+  std::vector<float> added_;  // by GGUF
 };
 
 bool known_arch(const Metadata& metadata) {
@@ -155,6 +189,10 @@ Result<std::unique_ptr<Checkpoint>> Checkpoint::open(const std::string& path) {
   }
   if (known_arch(source->metadata())) NIBBLE_DO(Model::open(path));  // shapes fit the architecture
   return std::make_unique<GgufCheckpoint>(std::move(source));
+}
+
+std::unique_ptr<Checkpoint> as_stored(std::unique_ptr<Checkpoint> checkpoint) {
+  return std::make_unique<StoredCheckpoint>(std::move(checkpoint));
 }
 
 std::unique_ptr<Checkpoint> rewritten(std::unique_ptr<Checkpoint> checkpoint, const Model& model) {

@@ -23,6 +23,8 @@ class Checkpoint {
 
   virtual const Source& source() const = 0;
   virtual const PlanInput& plan_input() const = 0;
+  /// What says how a checkpoint of Hugging Face keeps these tensors; nullptr: the source is none.
+  virtual const Model* model() const { return nullptr; }
   const std::vector<TensorInfo>& tensors() const { return plan_input().tensors; }
   /// All keys of the output but those that depend on the plan.
   virtual Result<Metadata> metadata() const = 0;
@@ -38,6 +40,10 @@ class Checkpoint {
 };
 
 /// `checkpoint` with the values that `model`, the same one rewritten, has. Both must live as long.
+/// `checkpoint` with the values as the Hugging Face checkpoint keeps them (Gemma's norms without
+/// the 1 that GGUF adds). checkpoint->model() is not null.
+std::unique_ptr<Checkpoint> as_stored(std::unique_ptr<Checkpoint> checkpoint);
+
 std::unique_ptr<Checkpoint> rewritten(std::unique_ptr<Checkpoint> checkpoint, const Model& model);
 
 }  // namespace nibble

@@ -13,6 +13,7 @@
 #include "container/writer.h"
 #include "nibble/version.h"
 #include "quantize/budget.h"
+#include "quantize/destination.h"
 #include "quantize/feedback.h"
 #include "quantize/rewrite.h"
 #include "quantize/usual.h"
@@ -56,12 +57,19 @@ bool rounds(const std::string& target) {
   return format && format->block() > 1;
 }
 
+/// What people expect of such files, if they do not look for the best.
+std::string expected_rounding(const std::string& target) {
+  const auto parsed = parse_target(target);
+  return parsed && parsed->packer ? std::string(parsed->packer->usual_rounding()) : "";
+}
+
 /// The recipe with its target filled in from --to.
 Result<Recipe> recipe_of(const QuantizeOptions& options, bool plan_only, Progress& progress) {
   if (options.fast && !options.recipe.empty())
     return fail(ErrorCode::invalid, "--fast and --recipe {}: choose one", options.recipe);
   std::string text = options.recipe;
   if (text.empty() && !options.target.empty() && !rounds(options.target)) text = "nearest";
+  if (text.empty()) text = expected_rounding(options.target);
   if (text.empty()) {
     UsualRecipe usual = usual_recipe(options);
     if (!plan_only) progress.note(usual.reason);
@@ -185,26 +193,15 @@ Status calibrate(Job& job, const QuantizeOptions& options, Progress& progress) {
   return plan_memory(job, options);
 }
 
-/// The windows that a budget is judged by: of the calibration text if it is one.
-Result<std::vector<std::vector<Token>>> judging_windows(const Job& job,
-                                                        const QuantizeOptions& options,
-                                                        Progress& progress) {
-  if (job.windows) return selection_windows(*job.windows, kJudgingWindows);
-  QuantizeOptions text = options;
-  if (!text.calibration.empty() && is_imatrix(text.calibration)) text.calibration.clear();
-  const std::uint64_t most =
-      text.calibration.empty() ? kJudgingWindows : kJudgingWindows * BlockStream::kHeldOut;
-  NIBBLE_TRY(const Corpus corpus, calibration_windows(*job.model, text, most, progress));
-  return selection_windows(corpus, kJudgingWindows);
-}
-
 /// Appends the overrides that make the plan fit the budget.
 Status fit(Job& job, const QuantizeOptions& options, std::vector<Override>& overrides,
            Progress& progress) {
   NIBBLE_DO(check_whole_model(job, options, "a budget"));
   NIBBLE_DO(open_model(job, options));
-  NIBBLE_TRY(auto windows, judging_windows(job, options, progress));
-  NIBBLE_TRY(job.judge, Judge::open(*job.model, std::move(windows), options.threads, progress));
+  NIBBLE_TRY(const Corpus text,
+             judging_text(*job.model, options, job.windows, kJudgingWindows, progress));
+  NIBBLE_TRY(job.judge, Judge::open(*job.model, selection_windows(text, kJudgingWindows),
+                                    options.threads, progress));
   if (job.journal && !job.journal->budget().is_null()) {
     job.judge->unload();
     NIBBLE_TRY(job.budget, budget_from_json(job.journal->budget(), options.budget, overrides));
@@ -278,14 +275,26 @@ Status plan(Job& job, const QuantizeOptions& options, const Target& target,
             std::span<const Override> overrides) {
   const bool importance = wants_importance(options, job.rounder->needs_stats());
   NIBBLE_TRY(job.plan, make_plan(job.checkpoint->plan_input(), target, overrides, importance));
-  NIBBLE_TRY(job.metadata, job.checkpoint->metadata());
+  for (std::size_t i = 0; i < job.plan.tensors.size(); ++i)
+    if (!copied(job, i)) job.plan.tensors[i].tensor.order = {};
+  if (!target.packer) {
+    NIBBLE_TRY(job.metadata, job.checkpoint->metadata());
+  }
   add_provenance(job);
-  NIBBLE_TRY_IN(options.source, job.bytes,
-                gguf_bytes(job.metadata, planned_tensors(job.plan), {options.split_bytes}));
+  job.destination = Destination::of(job, options);
+  NIBBLE_TRY_IN(options.source, job.bytes, job.destination->bytes());
   return {};
 }
 
 }  // namespace
+
+Job::Job() = default;
+Job::~Job() = default;
+
+bool copied(const Job& job, std::size_t index) {
+  const PlannedTensor& planned = job.plan.tensors[index];
+  return planned.stored == planned.tensor.format && job.checkpoint->keeps_values(index);
+}
 
 std::vector<TensorInfo> planned_tensors(const Plan& plan) {
   std::vector<TensorInfo> tensors;
@@ -307,13 +316,18 @@ Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progres
   NIBBLE_TRY(job.transforms, transforms_of(job.recipe));
   const bool budgeted = options.target.empty() && job.recipe.target == budget_name(options.budget);
   NIBBLE_TRY(const Target target, parse_target(budgeted ? "keep" : job.recipe.target));
+  if (!plan_only) NIBBLE_DO(check_output(target, options));
+  if (target.packer && job.checkpoint->model())
+    job.checkpoint = as_stored(std::move(job.checkpoint));
   std::vector<Override> overrides;
   for (const std::string& text : options.overrides) {
     NIBBLE_TRY(Override each, parse_override(text));
     overrides.push_back(std::move(each));
   }
-  const bool wanted =
-      wants_importance(options, job.rounder->needs_stats()) || !job.transforms.empty();
+  // The mixtures of levels depend on importance, whatever the rounding.
+  const bool wanted = (target.packer ? job.rounder->needs_stats()
+                                     : wants_importance(options, job.rounder->needs_stats())) ||
+                      !job.transforms.empty();
   if (budgeted && !job.transforms.empty())
     return fail(ErrorCode::unsupported,
                 "recipe '{}': a budget chooses formats for the model as it "

@@ -21,7 +21,11 @@ namespace nibble {
 
 inline constexpr char kSourceHash[] = "nibble.source.sha256";
 
+class Destination;
+
 struct Job {
+  Job();
+  ~Job();
   std::unique_ptr<Checkpoint> checkpoint;
   Recipe recipe;
   const Rounder* rounder = nullptr;
@@ -35,8 +39,12 @@ struct Job {
   std::optional<BudgetReport> budget;
   Plan plan;
   Metadata metadata;  // of the output, with a placeholder for the hash of the source
+  std::unique_ptr<Destination> destination;
   std::uint64_t bytes = 0;
 };
+
+/// The bytes of this tensor are taken from the source as they are.
+bool copied(const Job& job, std::size_t index);
 
 /// `plan_only`: nothing is written, not even a journal, and importance is not looked for where only
 /// whether there is any matters to a plan. An error leaves what was prepared in `job`.

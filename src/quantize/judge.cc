@@ -1,7 +1,6 @@
 #include "quantize/judge.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "calib/stream.h"
 #include "eval/metrics.h"
@@ -90,13 +89,15 @@ Result<double> Judge::divergence(int block) {
   const int blocks = int(model_->graph().blocks.size());
   if (block >= 0) NIBBLE_DO(enter(block));
   std::vector<float> hidden;
-  return divergence(runtime_->pool(), [&](std::size_t w) -> Result<std::span<const float>> {
+  const Predict predict_from = [&](std::size_t w) -> Result<std::span<const float>> {
     if (block < 0) return predict(session, windows_[w]);
     hidden = hidden_[w];
     NIBBLE_DO(session.advance(hidden, block, blocks));
     const std::size_t rows = scored(windows_[w]) * (hidden.size() / windows_[w].size());
     return session.predict(std::span<const float>(hidden).last(rows));
-  });
+  };
+  NIBBLE_TRY(const Judgement found, judge(runtime_->pool(), predict_from));
+  return found.kld;
 }
 
 void Judge::unload() {
@@ -104,31 +105,38 @@ void Judge::unload() {
   hidden_.clear();
 }
 
-Result<double> Judge::divergence_of(const std::string& path) const {
+Result<Judgement> Judge::judge(const std::string& path) const {
   NIBBLE_TRY(const Model model, Model::open(path));
   NIBBLE_TRY_IN(path, const auto runtime,
                 Runtime::load(model, {.threads = threads_, .precision = Precision::exact}));
   Session session = session_for(*runtime, windows_);
-  return divergence(runtime->pool(), [&](std::size_t w) { return predict(session, windows_[w]); });
+  return judge(runtime->pool(), [&](std::size_t w) { return predict(session, windows_[w]); });
 }
 
-Result<double> Judge::divergence(ThreadPool& pool, const Predict& predict) const {
+Result<Judgement> Judge::judge(ThreadPool& pool, const Predict& predict) const {
   const std::size_t vocab = model_->config().vocab;
-  double sum = 0;
-  std::size_t count = 0;
+  Judgement sum;
+  std::size_t followed = 0;  // tokens with a next one
   for (std::size_t w = 0; w < windows_.size(); ++w) {
     NIBBLE_TRY(const auto logits, predict(w));
     const std::span<const float> reference = reference_[w];
-    std::vector<double> each(logits.size() / vocab);
+    const std::span<const Token> next = std::span(windows_[w]).last(logits.size() / vocab - 1);
+    std::vector<Comparison> each(next.size() + 1);
     pool.run(std::int64_t(each.size()), 1, [&](std::int64_t i, std::int64_t) {
       const std::size_t at = std::size_t(i) * vocab;
       each[std::size_t(i)] =
-          compare_logits(logits.subspan(at, vocab), reference.subspan(at, vocab), 0).kld;
+          compare_logits(logits.subspan(at, vocab), reference.subspan(at, vocab),
+                         std::size_t(i) < next.size() ? next[std::size_t(i)] : 0);
     });
-    sum = std::accumulate(each.begin(), each.end(), sum);
-    count += each.size();
+    for (const Comparison& one : each) sum.kld += one.kld;
+    each.pop_back();
+    for (const Comparison& one : each) sum.nll += one.nll, sum.reference_nll += one.reference_nll;
+    sum.tokens += each.size() + 1, followed += each.size();
   }
-  return sum / double(count);
+  sum.kld /= double(sum.tokens);
+  const double n = double(std::max<std::size_t>(1, followed));
+  sum.nll /= n, sum.reference_nll /= n;
+  return sum;
 }
 
 }  // namespace nibble

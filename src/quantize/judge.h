@@ -12,6 +12,13 @@
 
 namespace nibble {
 
+/// Means over the judged tokens, in nats.
+struct Judgement {
+  double kld = 0;
+  double nll = 0, reference_nll = 0;  // of the next token
+  std::uint64_t tokens = 0;
+};
+
 class Judge {
  public:
   /// Runs the model as it is over `windows`; the second half of each is what counts. Holds the
@@ -29,16 +36,16 @@ class Judge {
   /// anything may differ.
   Result<double> divergence(int block = -1);
 
-  /// Gives back the model's memory. Only divergence_of() may follow.
+  /// Gives back the model's memory. Only judge() may follow.
   void unload();
   /// The same for a file.
-  Result<double> divergence_of(const std::string& path) const;
+  Result<Judgement> judge(const std::string& path) const;
 
  private:
   Judge(const Model& model, int threads) : model_(&model), threads_(threads) {}
   Status enter(int block);
   using Predict = std::function<Result<std::span<const float>>(std::size_t window)>;
-  Result<double> divergence(ThreadPool& pool, const Predict& predict) const;
+  Result<Judgement> judge(ThreadPool& pool, const Predict& predict) const;
 
   const Model* model_;
   int threads_;

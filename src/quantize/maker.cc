@@ -45,11 +45,6 @@ Status from_json(const Json& record, QuantizedTensor& report) {
   return {};
 }
 
-bool copied(const Job& job, std::size_t index) {
-  const PlannedTensor& planned = job.plan.tensors[index];
-  return planned.stored == planned.tensor.format && job.checkpoint->keeps_values(index);
-}
-
 /// Makes the bytes of one tensor after the other and hands them to the writer.
 class Maker {
  public:
@@ -99,7 +94,7 @@ class Maker {
   Result<bool> convert(std::size_t index) {
     const TensorInfo& tensor = job_.plan.tensors[index].tensor;
     const Format& from = *job_.plan.tensors[index].stored;
-    if (!may_convert_exactly(from, *tensor.format) || tensor.order ||
+    if (!may_convert_exactly(from, *tensor.format) || checkpoint_.tensors()[index].order ||
         !checkpoint_.keeps_values(index))
       return false;
     const std::uint64_t row = tensor.bytes / tensor.rows();

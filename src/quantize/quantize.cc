@@ -6,15 +6,13 @@
 #include <chrono>
 #include <cmath>
 
-#include "base/file.h"
 #include "base/profile.h"
-#include "container/writer.h"
 #include "format/exact.h"
+#include "quantize/destination.h"
 #include "quantize/file_hash.h"
 #include "quantize/job.h"
 #include "quantize/maker.h"
 #include "quantize/speed.h"
-#include "quantize/verify.h"
 
 namespace nibble {
 namespace {
@@ -64,16 +62,6 @@ void note_choices(const Job& job, Progress& progress) {
                     unknown, example, unknown > 1 ? ", ..." : ""));
 }
 
-Status check_output(const QuantizeOptions& options) {
-  if (options.output.empty()) return fail(ErrorCode::invalid, "no output: say -o FILE.gguf");
-  NIBBLE_DO(check_place(options.output, options.source));
-  if (options.force) return {};
-  auto status = check_not_there(options.output);
-  if (!status)
-    return fail(status.error().code(), "{}; --force replaces it", status.error().message());
-  return {};
-}
-
 std::uint64_t peak_memory() {
   struct rusage usage = {};
   ::getrusage(RUSAGE_SELF, &usage);
@@ -91,8 +79,7 @@ Status write_output(Job& job, const QuantizeOptions& options, Writer& writer,
     job.metadata.set(kSourceHash, hashes.front());
   else
     job.metadata.set(kSourceHash, std::move(hashes));
-  NIBBLE_DO(writer.replace(job.metadata));
-  NIBBLE_DO(verify_gguf(writer.parts(), planned_tensors(job.plan), pool));
+  NIBBLE_DO(job.destination->complete(report, pool, progress));
   if (progress.cancelled()) return fail(ErrorCode::cancelled, "stopped");
   NIBBLE_TRY(report.files, writer.finish());
   job.journal->remove();
@@ -111,16 +98,15 @@ Result<QuantizeReport> run(Job& job, const QuantizeOptions& options, Progress& p
   const bool resume = job.journal->resumed();
   if (resume) progress.note("going on from where an earlier run was stopped");
   QuantizeReport report = report_of(job);
-  NIBBLE_TRY(const auto writer,
-             create_gguf(options.output, job.metadata, planned_tensors(job.plan),
-                         {.split_bytes = options.split_bytes, .resume = resume}));
+  NIBBLE_TRY(Writer* const writer, job.destination->create(resume));
   if (const Status written = write_output(job, options, *writer, report, progress); !written) {
     if (can_go_on(job, written.error())) writer->leave();
     return tl::unexpected<Error>(written.error());
   }
   note_losses(job, report, progress);
   if (job.judge) {
-    NIBBLE_TRY(report.budget->measured, job.judge->divergence_of(report.files.front()));
+    NIBBLE_TRY(const Judgement found, job.judge->judge(report.files.front()));
+    report.budget->measured = found.kld;
   }
   return report;
 }
@@ -157,10 +143,11 @@ Result<QuantizeReport> plan_quantize(const QuantizeOptions& options) {
   return report_of(job);
 }
 
-Result<QuantizeReport> quantize(const QuantizeOptions& options, Progress& progress) {
+Result<QuantizeReport> quantize(const QuantizeOptions& given, Progress& progress) {
   const auto start = Clock::now();
   const profile::Sums before = profile::sums();
-  NIBBLE_DO(check_output(options));
+  QuantizeOptions options = given;
+  while (options.output.size() > 1 && options.output.ends_with('/')) options.output.pop_back();
   Job job;
   auto report = run(job, options, progress);
   if (!report) {

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <functional>
 
+#include "arch/arch.h"
 #include "base/file.h"
 #include "container/gguf_parse.h"
 
@@ -40,29 +42,57 @@ std::uint64_t first_bad_block(const Format& format, const std::byte* data, std::
   return begin;
 }
 
-Status check_values(const MappedFile& file, const TensorInfo& tensor, std::uint64_t offset,
+/// Blocks [begin, end) of a tensor, in its format.
+using ReadBlocks = std::function<const std::byte*(std::uint64_t begin, std::uint64_t end,
+                                                  std::vector<std::byte>&)>;
+
+Status check_values(const TensorInfo& tensor, std::uint64_t panel, const ReadBlocks& read,
                     ThreadPool& pool) {
   const Format& format = *tensor.format;
   const std::uint64_t blocks = tensor.bytes / format.spec().bytes;
-  const auto panel = std::int64_t(std::max<std::uint64_t>(1, kPanelBytes / format.spec().bytes));
   const auto first_bad = format.block() == 1 ? first_bad_value : first_bad_block;
   std::atomic<std::uint64_t> bad = blocks;
-  pool.run(std::int64_t(blocks), panel, [&](std::int64_t begin, std::int64_t end) {
+  pool.run(std::int64_t(blocks), std::int64_t(panel), [&](std::int64_t begin, std::int64_t end) {
     const auto b = std::uint64_t(begin), e = std::uint64_t(end);
-    const std::uint64_t found = first_bad(format, file.bytes().data() + offset, b, e);
-    file.release(offset + b * format.spec().bytes, (e - b) * format.spec().bytes);
+    std::vector<std::byte> buffer;
+    const std::uint64_t found = b + first_bad(format, read(b, e, buffer), 0, e - b);
     if (found == e) return;
     std::uint64_t least = bad;
     while (found < least && !bad.compare_exchange_weak(least, found)) {
     }
   });
-  file.release(offset, tensor.bytes);
   if (bad == blocks) return {};
   const std::uint64_t element = bad * std::uint64_t(format.block());
   return fail(ErrorCode::corrupt,
               "row {}, column {}: not a finite number in {}; the source is damaged, or its values "
               "are too large for this format",
               element / tensor.columns(), element % tensor.columns(), format.id());
+}
+
+Status check_values(const MappedFile& file, const TensorInfo& tensor, std::uint64_t offset,
+                    ThreadPool& pool) {
+  const std::uint64_t block = tensor.format->spec().bytes;
+  const auto read = [&](std::uint64_t begin, std::uint64_t end, std::vector<std::byte>& copy) {
+    const std::uint64_t at = offset + begin * block, length = (end - begin) * block;
+    const auto bytes = file.bytes().subspan(at, length);
+    copy.assign(bytes.begin(), bytes.end());
+    file.release(at, length);
+    return copy.data();
+  };
+  return check_values(tensor, std::max<std::uint64_t>(1, kPanelBytes / block), read, pool);
+}
+
+Status check_values(const Source& source, std::size_t index, ThreadPool& pool) {
+  const TensorInfo& tensor = source.tensors()[index];
+  const std::uint64_t row = std::max<std::uint64_t>(
+      1, tensor.columns() / std::uint64_t(tensor.format->block()));  // blocks
+  const auto read = [&](std::uint64_t begin, std::uint64_t end, std::vector<std::byte>& rows) {
+    rows.resize((end - begin) * tensor.format->spec().bytes);
+    source.read_rows(index, begin / row, end / row, rows.data());
+    return rows.data();
+  };
+  const std::uint64_t bytes = row * tensor.format->spec().bytes;
+  return check_values(tensor, row * std::max<std::uint64_t>(1, kPanelBytes / bytes), read, pool);
 }
 
 Status check_file(const MappedFile& file, std::span<const TensorInfo>& expected, ThreadPool& pool) {
@@ -90,6 +120,23 @@ Status verify_gguf(const std::vector<std::string>& paths, std::span<const Tensor
   if (!tensors.empty())
     return fail(ErrorCode::internal, "{}: tensor {} was not written", paths.back(),
                 tensors.front().name);
+  return {};
+}
+
+Status verify_hf(const std::string& path, const Plan& plan, ThreadPool& pool) {
+  NIBBLE_TRY(const Model model, Model::open(path));
+  for (const PlannedTensor& planned : plan.tensors) {
+    const auto found = model.find(planned.tensor.name);
+    const bool packed = planned.tensor.format->block() > 1;
+    // A reader may take a format for another one with the same values, as groups of a whole row.
+    if (!found || model.tensors()[*found].shape != planned.tensor.shape ||
+        (model.tensors()[*found].format->block() > 1) != packed)
+      return fail(ErrorCode::internal, "{}: tensor {}: what was written reads back differently",
+                  path, planned.tensor.name);
+  }
+  for (std::size_t i = 0; i < model.source().tensors().size(); ++i)
+    NIBBLE_DO_IN(path + ": tensor " + model.source().tensors()[i].name,
+                 check_values(model.source(), i, pool));
   return {};
 }
 

@@ -31,6 +31,16 @@ Result<Corpus> calibration_windows(const Model& model, const QuantizeOptions& op
   return make_corpus(corpus_options, tokenizer, writer.get(), progress);
 }
 
+Result<Corpus> judging_text(const Model& model, const QuantizeOptions& options,
+                            const std::optional<Corpus>& calibrated, std::size_t windows,
+                            Progress& progress) {
+  if (calibrated) return *calibrated;
+  QuantizeOptions text = options;
+  if (!text.calibration.empty() && is_imatrix(text.calibration)) text.calibration.clear();
+  const std::uint64_t most = text.calibration.empty() ? 2 : windows * BlockStream::kHeldOut;
+  return calibration_windows(model, text, most, progress);
+}
+
 std::vector<std::vector<Token>> selection_windows(const Corpus& corpus, std::size_t most) {
   std::vector<std::vector<Token>> out;
   for (std::size_t i = BlockStream::kHeldOut - 1; i < corpus.windows.size() && out.size() < most;

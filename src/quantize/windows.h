@@ -15,6 +15,13 @@ inline constexpr std::uint64_t kOwnWindows = 32;  // that the model writes itsel
 Result<Corpus> calibration_windows(const Model& model, const QuantizeOptions& options,
                                    std::uint64_t most, Progress& progress);
 
+/// A text to judge by: the one that was calibrated on, if there was one, else
+/// options.calibration, else what the model writes; enough for `windows` of those that no rounding
+/// is fitted to.
+Result<Corpus> judging_text(const Model& model, const QuantizeOptions& options,
+                            const std::optional<Corpus>& calibrated, std::size_t windows,
+                            Progress& progress);
+
 /// Those of its windows that no rounding is fitted to, for choosing by.
 std::vector<std::vector<Token>> selection_windows(const Corpus& corpus, std::size_t most);
 

@@ -15,7 +15,7 @@ const std::map<std::string_view, std::vector<std::string>>& texts() {
        {"int2-g32", "int3-g64", "int4", "int4-g32-asym", "int4-gchannel", "int8-g128-v2",
         "int3-g128-asym"}},
       {"awq", {"int4", "int4-g64", "int4-g32"}},
-      {"bitsandbytes", {"nf4", "fp4", "int8"}},
+      {"bitsandbytes", {"nf4", "fp4-f32", "int8"}},
       {"compressed-tensors",
        {"w4a16", "w4a16-g32-asym", "w4a16-gchannel", "w8a16", "w8a16-g64", "w8a8", "fp8", "mxfp4"}},
       {"mlx", {"int4", "int2-g32", "int3-g128"}}};
@@ -30,9 +30,9 @@ struct Case {
 class PackingContract : public testing::TestWithParam<Case> {};
 
 TEST_P(PackingContract, WhatIsWrittenIsRead) {
-  const auto packing = GetParam().scheme->packing(GetParam().text);
-  ASSERT_TRUE(packing) << packing.error().message();
-  const Format& format = (*packing)->format();
+  const auto packer = GetParam().scheme->packer(GetParam().text);
+  ASSERT_TRUE(packer) << packer.error().message();
+  const Format& format = (*packer)->format();
   TensorInfo info{.name = "x.weight", .shape = {64, 256}, .format = &format};
   info.bytes = stored_bytes(format, info.shape).value();
   std::mt19937 random(4);
@@ -49,17 +49,17 @@ TEST_P(PackingContract, WhatIsWrittenIsRead) {
     for (Code& c : codes) c = Code(random() % format.level_values().size());
     format.pack(grid, codes.data(), rows.data() + b * format.spec().bytes);
   }
-  const auto parts = (*packing)->parts(info);
+  const auto parts = (*packer)->parts(info);
   ASSERT_TRUE(parts) << parts.error().message();
   std::vector<std::vector<std::byte>> data;
   for (const PartInfo& part : *parts) data.emplace_back(part.bytes());
   const std::vector<std::span<std::byte>> spans(data.begin(), data.end());
-  (*packing)->pack(info, rows, spans);
+  (*packer)->pack(info, rows, spans);
 
   std::vector<RawTensor> raw;
   for (std::size_t i = 0; i < data.size(); ++i)
     raw.push_back({(*parts)[i].name, (*parts)[i].dtype, (*parts)[i].shape, data[i]});
-  const Json config = (*packing)->settings({"lm_head"});
+  const Json config = (*packer)->settings({"lm_head"});
   const Json* settings = GetParam().scheme->settings(config);
   ASSERT_NE(settings, nullptr) << config;
   const RawTensors tensors(raw);
@@ -79,16 +79,16 @@ TEST_P(PackingContract, WhatIsWrittenIsRead) {
   EXPECT_EQ(before, after);
 }
 
-TEST(Packing, RefusesWhatThereIsNot) {
+TEST(Packer, RefusesWhatThereIsNot) {
   for (const Scheme* scheme : scheme_registry())
     for (const char* text : {"", "int5", "int4-g48", "nf4-g64", "w4a16-v9", "int4-g"})
-      EXPECT_FALSE(scheme->packing(text)) << scheme->id() << ": " << text;
+      EXPECT_FALSE(scheme->packer(text)) << scheme->id() << ": " << text;
 }
 
 std::vector<Case> cases() {
   std::vector<Case> all;
   for (const Scheme* scheme : scheme_registry()) {
-    EXPECT_TRUE(texts().contains(scheme->id())) << "no packing of " << scheme->id();
+    EXPECT_TRUE(texts().contains(scheme->id())) << "no packer of " << scheme->id();
     for (const std::string& text : texts().at(scheme->id())) all.push_back({scheme, text});
   }
   return all;

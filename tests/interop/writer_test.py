@@ -1,0 +1,100 @@
+#!/usr/bin/env python3
+"""writer_test.py TARGET: a Hugging Face checkpoint that nibble writes, loaded by Transformers with the package of its scheme.
+
+Both sides run it in float32. The mean KL divergence of their predictions may be 1e-4 where only weights are quantized (GPTQ's and
+AWQ's packages multiply codes and scales in fp16, the others in float32), 1e-3 where activations are rounded too.
+
+--model PATH takes a checkpoint with 4 windows of 256 tokens instead of a small random one. --fault shows that a wrong file is
+found: one scale of a matrix in eight is then a tenth larger.
+"""
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+
+os.environ |= {"TORCHDYNAMO_DISABLE": "1", "GPTQMODEL_CPU_WORKERS": "2", "MAX_JOBS": "1"}
+import numpy as np
+import safetensors.torch
+import torch
+import transformers
+
+import common
+import logits_test
+
+WINDOWS, TOKENS = 4, 256
+ROUNDED_INPUTS = ("bnb:int8", "ct:w8a8", "ct:fp8")
+
+
+def settings(folder):
+    """What Transformers must be told beyond config.json: kernels that need no compiler, and no packed matrices in memory."""
+    method = json.loads((folder / "config.json").read_text())["quantization_config"]["quant_method"]
+    if method == "gptq":
+        return transformers.GPTQConfig(bits=4, backend="torch")
+    if method == "awq":
+        return transformers.AwqConfig(bits=4, backend="torch_awq")
+    if method == "compressed-tensors":
+        return transformers.CompressedTensorsConfig(run_compressed=False, dequantize=True)
+    return None
+
+
+def spoil(folder):
+    """One scale in eight a tenth larger, in the first matrix that has any."""
+    path = folder / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    name = next(n for n in tensors if n.endswith(("scales", "weight_scale", "absmax", "SCB")))
+    tensors[name].view(-1)[::8] *= 1.1
+    safetensors.torch.save_file(tensors, path, metadata={"format": "pt"})
+
+
+def source(arguments, folder):
+    if arguments.model:
+        return pathlib.Path(arguments.model)
+    logits_test.COMMON.update(hidden_size=128, intermediate_size=256, head_dim=32)
+    logits_test.random_model("llama").save_pretrained(folder / "model")
+    return folder / "model"
+
+
+def ours(quantized, ids, folder):
+    (folder / "tokens").write_text(" ".join(map(str, ids)))
+    subprocess.run([common.LOGITS, quantized, folder / "tokens", folder / "logits"], check=True)
+    return torch.from_numpy(np.fromfile(folder / "logits", np.float32)).reshape(len(ids), -1)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("target")
+    parser.add_argument("--model")
+    parser.add_argument("--recipe", default="nearest")
+    parser.add_argument("--fault", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    checks = common.Checks()
+    bound = 1e-3 if arguments.target in ROUNDED_INPUTS else 1e-4
+    with common.scratch() as folder:
+        folder = pathlib.Path(folder)
+        model, quantized = source(arguments, folder), folder / "quantized"
+        common.nibble("quantize", model, "-o", quantized, "--to", arguments.target, "--recipe", arguments.recipe)
+        vocab = json.loads((model / "config.json").read_text())["vocab_size"]
+        windows = np.random.default_rng(5).integers(3, vocab, (WINDOWS, TOKENS if arguments.model else 48))
+        mine = [ours(quantized, ids, folder) for ids in windows]
+        if arguments.fault:
+            spoil(quantized)
+        more = settings(quantized)
+        judge = transformers.AutoModelForCausalLM.from_pretrained(
+            quantized, device_map="cpu", dtype=torch.float32, **({"quantization_config": more} if more else {})).eval()
+        with torch.no_grad():
+            theirs = [judge(torch.tensor(ids)[None]).logits[0].float() for ids in windows]
+        a, b = (torch.log_softmax(torch.cat(x), -1) for x in (theirs, mine))
+        divergence = float((a.exp() * (a - b)).sum(-1).mean())
+        if arguments.fault:
+            print(f"{arguments.target}: KL divergence {divergence:.3g} with the fault planted, bound {bound:.3g}")
+            if divergence <= bound:
+                checks.wrong.append("the planted fault went unnoticed")
+        else:
+            checks.at_most(f"{arguments.target}: mean KL divergence", divergence, bound)
+    checks.finish()
+
+
+if __name__ == "__main__":
+    main()
