@@ -142,7 +142,8 @@ Status plan_packed(const Packer& packer, PlannedTensor& planned) {
   tensor.format = planned.wanted;
   if (!fits(*tensor.format, tensor.columns()))
     return fail(ErrorCode::invalid,
-                "{} has rows of {} columns, no multiple of the groups of {}; choose smaller groups",
+                "{} has rows of {} columns, no multiple of the groups of {}; choose smaller "
+                "groups, or keep it: --override REGEX=bf16",
                 tensor.name, tensor.columns(), tensor.format->block());
   return {};
 }

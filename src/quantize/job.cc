@@ -334,6 +334,7 @@ Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progres
                 "is; leave the transforms away, or choose a level with --to",
                 to_string(job.recipe));
   if (wanted && (budgeted || !plan_only)) {
+    NIBBLE_DO(plan(job, options, target, overrides));  // finds what cannot be before the long work
     const Status done = calibrate(job, options, progress);
     if (!done && done.error().code() == ErrorCode::corrupt)
       NIBBLE_DO(check_weights(*job.checkpoint));

@@ -8,7 +8,7 @@ import struct
 WORDS = "the model reads and writes small numbers of every kind while the weights become smaller and the text goes on ".split()
 
 
-WIDTH, HIDDEN, HEADS, LAYERS = 128, 160, 4, 6
+WIDTH, HIDDEN, HEADS, LAYERS = 128, 192, 4, 6
 
 
 def bf16(pick, count, scale):

@@ -3,6 +3,7 @@
 import pathlib
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,20 +13,39 @@ import time
 import checkpoint
 
 KILLS = int(sys.argv[2]) if len(sys.argv) > 2 else 8
+
+
+def content(output):
+    """Of a file, or of all files of a directory."""
+    if output.is_dir():
+        return {path.name: path.read_bytes() for path in output.iterdir()}
+    return output.read_bytes()
+
+
+def remove(output):
+    shutil.rmtree(output) if output.is_dir() else output.unlink()
+
+
 class Runs:
+    """`name` is the folder that a run writes into."""
+
     def __init__(self, program, folder, model, options):
         self.command = [*shlex.split(program), "quantize", model, *options, "--force"]
         self.folder = folder
 
+    def output(self, name):
+        (self.folder / name).mkdir(exist_ok=True)
+        return self.folder / name / "out"
+
     def start(self, name):
-        return subprocess.Popen([*self.command, "-o", self.folder / name], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen([*self.command, "-o", self.output(name)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
     def finish(self, name):
         process = self.start(name)
         said = process.communicate()[1]
         if process.returncode != 0:
             sys.exit(f"exit code {process.returncode}: {said}")
-        return (self.folder / name).read_bytes(), said
+        return content(self.output(name)), said
 
 
 def interrupt(runs, name, whole, pick, seconds):
@@ -36,10 +56,10 @@ def interrupt(runs, name, whole, pick, seconds):
         time.sleep(pick.uniform(0.02, 0.9) * seconds)
         process.send_signal(signal.SIGKILL)
         went_on += "going on from" in process.communicate()[1]
-        if (runs.folder / name).exists():  # it was faster: start over
-            if (runs.folder / name).read_bytes() != whole:
+        if runs.output(name).exists():  # it was faster: start over
+            if content(runs.output(name)) != whole:
                 sys.exit("an unfinished file has its final name")
-            (runs.folder / name).unlink()
+            remove(runs.output(name))
             seconds *= 0.9
         else:
             killed += 1
@@ -54,22 +74,24 @@ def main():
         model.mkdir()
         checkpoint.write(model, random.Random(3))
         (folder / "text.txt").write_text(checkpoint.text(1))
-        for options in (["--to", "Q4_K_M", "--recipe", "gptq"], ["--bpw", "6", "--recipe", "gptq"]):
+        for options in (["--to", "Q4_K_M", "--recipe", "gptq"], ["--bpw", "6", "--recipe", "gptq"],
+                        ["--to", "gptq:int4-g32", "--recipe", "gptq"]):
             runs = Runs(program, folder, model, [*options, "--calib", folder / "text.txt"])
             begin = time.monotonic()
-            whole, _ = runs.finish("whole.gguf")
+            whole, _ = runs.finish("whole")
             seconds = time.monotonic() - begin
-            went_on = interrupt(runs, "cut.gguf", whole, random.Random(7), seconds)
-            again, said = runs.finish("cut.gguf")
+            went_on = interrupt(runs, "cut", whole, random.Random(7), seconds)
+            again, said = runs.finish("cut")
             if again != whole:
                 sys.exit(f"{options}: other bytes after {KILLS} kills")
-            left = [path.name for path in folder.iterdir() if path.suffix in (".part", ".journal")]
+            left = [path.name for path in (folder / "cut").iterdir() if path.name != "out"]
             if left:
                 sys.exit(f"left over: {left}")
-            print(f"{' '.join(options)}: {KILLS} kills, {went_on} runs went on from a journal, {len(whole)} equal bytes")
+            print(f"{' '.join(options)}: {KILLS} kills, {went_on} runs went on from a journal, equal bytes")
             if went_on == 0:
                 sys.exit("no run went on: the kills came too early to test anything")
-            (folder / "cut.gguf").unlink()
+            for name in ("whole", "cut"):
+                remove(runs.output(name))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""What `nibble quantize --to gptq:...` and the like write as a whole: the files, what they say, and what is refused.
+
+That other programs load them is judged by tests/interop/writer_test.py; here nibble's own `eval` reads them back.
+"""
+import json
+import pathlib
+import random
+import shlex
+import struct
+import subprocess
+import sys
+import tempfile
+
+import checkpoint
+
+TARGETS = ("gptq:int4-g32", "gptq:int3-g32-asym", "awq:int4-g32", "bnb:nf4", "bnb:int8", "ct:w4a16-g32", "ct:w8a8", "ct:fp8",
+           "ct:mxfp4", "mlx:int4-g32")
+
+
+class Program:
+    def __init__(self, command):
+        self.command = shlex.split(command)
+
+    def __call__(self, *arguments, expect=0):
+        done = subprocess.run([*self.command, *map(str, arguments)], capture_output=True, text=True)
+        if done.returncode != expect:
+            sys.exit(f"{arguments}: exit code {done.returncode}, not {expect}: {done.stderr}")
+        return done.stdout if expect == 0 else done.stderr
+
+
+def header(path):
+    data = path.read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    return json.loads(data[8:8 + size])
+
+
+def stored(folder):
+    """The same for any number of shards: name of a tensor to its bytes."""
+    out = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        data, tensors = path.read_bytes(), header(path)
+        begin = 8 + struct.unpack("<Q", data[:8])[0]
+        for name, tensor in tensors.items():
+            if name != "__metadata__":
+                out[name] = data[begin + tensor["data_offsets"][0]:begin + tensor["data_offsets"][1]]
+    return out
+
+
+class Test:
+    def __init__(self, nibble, folder):
+        self.nibble, self.folder, self.wrong = nibble, folder, []
+        self.model, self.words = folder / "model", folder / "text.txt"
+        self.model.mkdir()
+        checkpoint.write(self.model, random.Random(3))
+        self.words.write_text(checkpoint.text(1))
+        (self.model / "generation_config.json").write_text('{"temperature": 0.5}')
+
+    def check(self, what, good):
+        if not good:
+            self.wrong.append(what)
+
+    def quantize(self, output, target, *options):
+        self.nibble("quantize", self.model, "-o", output, "--to", target, *options)
+
+    def refused(self, what, text, *arguments):
+        said = self.nibble(*arguments, expect=2)
+        self.check(f"{what}: {said}", text in said)
+        left = [path.name for path in self.folder.iterdir() if path.name.endswith((".part", ".journal"))]
+        self.check(f"{what}: left over: {left}", not left)
+
+    def every_target(self):
+        for target in TARGETS:
+            output = self.folder / target.replace(":", "-")
+            self.quantize(output, target, "--recipe", "nearest", "--calib", self.words)
+            config = json.loads((output / "config.json").read_text())
+            self.check(f"{target}: config.json", "quantization_config" in config and config["hidden_size"] == checkpoint.WIDTH)
+            for name in ("tokenizer.json", "generation_config.json"):
+                self.check(f"{target}: {name}", (output / name).read_bytes() == (self.model / name).read_bytes())
+            card = (output / "README.md").read_text()
+            self.check(f"{target}: model card", target in card and "KL divergence" in card and "nearest" in card)
+            found = json.loads(self.nibble("eval", output, "--ref", self.model, "--text", self.words, "--chunks", "2", "--json"))
+            self.check(f"{target}: KL divergence {found['kld_mean']}", 0 < found["kld_mean"] < 0.3)
+
+    def shards(self):
+        one, many, other = (self.folder / name for name in ("one", "many", "other"))
+        self.quantize(one, "gptq:int4-g32", "--calib", self.words, "--threads", "1")
+        self.quantize(many, "gptq:int4-g32", "--calib", self.words, "--threads", "3", "--split", "200kB")
+        index = json.loads((many / "model.safetensors.index.json").read_text())
+        self.check("several shards", len(set(index["weight_map"].values())) > 1)
+        self.check("the index names every tensor", set(index["weight_map"]) == set(stored(many)))
+        self.check("the same bytes from any number of threads, in any number of shards", stored(one) == stored(many))
+        self.quantize(other, "gptq:int4-g32", "--recipe", "nearest", "--override", "blk\\.0\\.=bf16")
+        self.check("an override keeps a matrix", "model.layers.0.mlp.up_proj.weight" in stored(other))
+        kept = json.loads((other / "config.json").read_text())["quantization_config"]["dynamic"]
+        self.check(f"and the settings say so: {kept}", any("model.layers.0.mlp.up_proj" in pattern for pattern in kept))
+
+    def again(self):
+        """A checkpoint that was written is a source like any other, and --force replaces one."""
+        first, second = self.folder / "first", self.folder / "second"
+        self.quantize(first, "ct:w4a16-g32", "--recipe", "nearest")
+        self.nibble("quantize", first, "-o", second, "--to", "ct:w4a16-g32", "--recipe", "nearest")
+        self.check("codes that fit are taken over as they are", stored(first) == stored(second))
+        self.quantize(second, "bnb:fp4", "--force")
+        self.check("--force replaces the whole directory", "quant_state" in " ".join(stored(second)))
+        self.check("nothing is left of the old one", not (self.folder / "second.old").exists())
+
+    def refusals(self):
+        out = self.folder / "out"
+        self.refused("unknown scheme", "nothing is written as 'gtpq'", "quantize", self.model, "-o", out, "--to", "gtpq:int4")
+        self.refused("unknown type", "int5", "quantize", self.model, "-o", out, "--to", "gptq:int5")
+        self.refused("groups that do not fit", "no multiple", "quantize", self.model, "-o", out, "--to", "gptq:int4-g128", "--recipe", "nearest")
+        self.refused("another format", "stays unquantized", "quantize", self.model, "-o", out, "--to", "awq:int4-g32", "--override", "ffn_up=q8_0")
+        self.refused("no place", "cannot create", "quantize", self.model, "-o", self.folder / "no" / "where", "--to", "bnb:nf4")
+        self.refused("into the source", "holds the source", "quantize", self.model, "-o", self.model, "--to", "bnb:nf4", "--force")
+        self.refused("around the source", "holds the source", "quantize", self.model, "-o", self.folder, "--to", "bnb:nf4", "--force")
+        self.quantize(self.folder / "m.gguf", "Q8_0", "--recipe", "nearest")
+        self.refused("from a GGUF", "Hugging Face directory", "quantize", self.folder / "m.gguf", "-o", out, "--to", "bnb:nf4")
+        mine = self.folder / "mine"
+        mine.mkdir()
+        (mine / "letter.txt").write_text("dear")
+        self.refused("there already", "--force", "quantize", self.model, "-o", mine, "--to", "bnb:nf4")
+        self.refused("no checkpoint", "is not replaced", "quantize", self.model, "-o", mine, "--to", "bnb:nf4", "--force")
+        self.check("what was there is as it was", (mine / "letter.txt").read_text() == "dear")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        test = Test(Program(sys.argv[1]), pathlib.Path(folder))
+        test.every_target()
+        test.shards()
+        test.again()
+        test.refusals()
+        sys.exit("\n".join(test.wrong) or 0)
+
+
+if __name__ == "__main__":
+    main()
