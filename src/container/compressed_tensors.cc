@@ -24,6 +24,10 @@
 namespace nibble {
 namespace {
 
+/// What NVFP4's scales are multiplied by, so that 8-bit floats hold those of weights up to 5.25. The
+/// same for all matrices, since runtimes join some and want one number for them.
+constexpr float kGlobalScale = 512;
+
 using Names = std::vector<std::string>;
 
 /// Scales [R, G], [R, 1] or [1].
@@ -242,7 +246,9 @@ class Reader {
       names.push_back(global->name);
     }
     NIBBLE_TRY(TensorInfo info, matrix_info(stem + ".weight", rows, columns,
-                                            *find_format(divided ? "nvfp4" : "mxfp4")));
+                                            *find_format(!divided                   ? "mxfp4"
+                                                         : divisor == kGlobalScale ? "nvfp4_512"
+                                                                                   : "nvfp4")));
     return std::make_unique<FourBitFloats>(std::move(info), std::move(names), *codes, *scales,
                                            divisor);
   }
@@ -265,6 +271,7 @@ constexpr Kind kKinds[] = {
     {"w8a8", "int8", "int-quantized", "int", 8, false, true},
     {"fp8", "fp8", "float-quantized", "float", 8, false, true},
     {"mxfp4", "mxfp4", "mxfp4-pack-quantized", "float", 4, true, false},
+    {"nvfp4", "nvfp4_512", "nvfp4-pack-quantized", "float", 4, true, false},
 };
 
 class CompressedPacker final : public Packer {
@@ -287,8 +294,11 @@ class CompressedPacker final : public Packer {
                     {"symmetric", symmetric_}, {"strategy", group_ > 0 ? "group" : "channel"},
                     {"group_size", nullptr},   {"dynamic", false}};
     if (group_ > 0) weights["group_size"] = group_;
-    if (kind_.layout == std::string_view("mxfp4-pack-quantized"))
-      weights["scale_dtype"] = "torch.uint8";
+    if (group_ == 32 && floats()) weights["scale_dtype"] = "torch.uint8";
+    if (nvidia()) {
+      weights["strategy"] = "tensor_group";
+      weights["scale_dtype"] = "torch.float8_e4m3fn";
+    }
     Json inputs;
     if (kind_.rounded_inputs)
       inputs = {{"num_bits", 8},       {"type", kind_.type},    {"symmetric", true},
@@ -317,8 +327,11 @@ class CompressedPacker final : public Packer {
     }
     if (floats()) {
       const Dtype* byte = find_dtype("U8");
-      return std::vector<PartInfo>{{name + "_packed", byte, {rows, columns / 2}},
-                                   {name + "_scale", byte, {rows, columns / 32}}};
+      std::vector<PartInfo> out = {
+          {name + "_packed", byte, {rows, columns / 2}},
+          {name + "_scale", nvidia() ? find_dtype("F8_E4M3") : byte, {rows, columns / group_}}};
+      if (nvidia()) out.push_back({name + "_global_scale", find_dtype("F32"), {1}});
+      return out;
     }
     const auto bits = std::uint64_t(kind_.bits), groups = group_ > 0 ? columns / group_ : 1;
     if (columns * bits % 32 != 0 || (!symmetric_ && rows * bits % 32 != 0))
@@ -347,6 +360,7 @@ class CompressedPacker final : public Packer {
     return std::string_view(kind_.layout).find("pack-") != std::string_view::npos;
   }
   bool floats() const { return kind_.type == std::string_view("float"); }
+  bool nvidia() const { return group_ == 16; }
 
   void pack_bytes(const TensorInfo& weight, std::span<const std::byte> bytes,
                   std::span<const std::span<std::byte>> parts) const {
@@ -365,19 +379,21 @@ class CompressedPacker final : public Packer {
 
   void pack_floats(const TensorInfo& weight, std::span<const std::byte> bytes,
                    std::span<const std::span<std::byte>> parts) const {
-    const std::uint64_t blocks = weight.columns() / 32;
+    const std::uint64_t blocks = weight.columns() / group_;
     for_each_block(weight, bytes,
                    [&](std::uint64_t row, std::uint64_t b, const Grid& grid, const Code* codes) {
-                     for (std::uint64_t j = 0; j < 32; j += 2) {
-                       const auto code = [&](std::uint64_t i) {
-                         return codes[i] < 8 ? 15 - codes[i] : codes[i] - 8;
-                       };
-                       parts[0][(row * blocks + b) * 16 + j / 2] =
-                           std::byte(code(j) | code(j + 1) << 4);
-                     }
-                     parts[1][row * blocks + b] =
-                         std::byte(grid.d > 0 ? std::clamp(std::ilogb(grid.d) + 128, 0, 254) : 0);
+                     // Processors take the scale to have no sign: the levels have both.
+                     const Code flip = grid.d < 0 ? 15 : 0;
+                     for (std::uint64_t j = 0; j < group_; j += 2)
+                       parts[0][((row * blocks + b) * group_ + j) / 2] =
+                           std::byte(float4_bits(codes[j] ^ flip) |
+                                     float4_bits(codes[j + 1] ^ flip) << 4);
+                     parts[1][row * blocks + b] = std::byte(
+                         nvidia()     ? f32_to_e4m3(std::fabs(grid.d) * 2 * kGlobalScale)
+                         : grid.d > 0 ? std::clamp(std::ilogb(grid.d) + 128, 0, 254)
+                                      : 0);
                    });
+    if (nvidia()) put_number(parts[2], *find_dtype("F32"), 0, kGlobalScale);
   }
 
   void pack_integers(const TensorInfo& weight, std::span<const std::byte> bytes,
@@ -420,9 +436,11 @@ class CompressedTensors final : public Scheme {
                                         [](const Kind& k) { return std::string_view(k.text); });
     if (kind == std::end(kKinds))
       return fail(ErrorCode::invalid,
-                  "'{}': compressed-tensors checkpoints are w4a16, w8a16, w8a8, fp8 or mxfp4",
+                  "'{}': compressed-tensors checkpoints are w4a16, w8a16, w8a8, fp8, mxfp4 or nvfp4",
                   text);
-    std::uint64_t group = kind->text == std::string_view("mxfp4") ? 32 : 0;
+    std::uint64_t group = kind->text == std::string_view("mxfp4")   ? 32
+                          : kind->text == std::string_view("nvfp4") ? 16
+                                                                    : 0;
     bool symmetric = true;
     if (kind->grouped && group == 0) {
       NIBBLE_TRY(group, words.take_group(kind->bits == 4 ? 128 : 0));

@@ -1,6 +1,7 @@
 // Reading and writing the fields of a block (little-endian).
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -39,6 +40,16 @@ inline float e4m3_to_f32(std::uint8_t bits) {
                      : exponent == 0       ? std::ldexp(float(mantissa), -9)
                                            : std::ldexp(float(8 + mantissa), exponent - 10);
   return bits & 0x80 ? -size : size;
+}
+
+/// The nearest; beyond 448 that.
+inline std::uint8_t f32_to_e4m3(float x) {
+  const float size = std::min(std::fabs(x), 448.0f);
+  int exponent = 0;
+  const float part = std::frexp(size, &exponent);
+  const long bits = size < 0x1p-6f ? std::lrint(size * 512)
+                                   : (exponent + 6) * 8 + std::lrint(part * 16) - 8;
+  return std::uint8_t(bits | (std::signbit(x) ? 0x80 : 0));
 }
 
 inline float get_fp16(const std::byte* in) { return fp16_to_f32(get_u16(in)); }

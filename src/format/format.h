@@ -51,7 +51,8 @@ struct Layout {
     nested,  // fp16 d (and dmin) times small integers a sub-block: scale = d * sub_scale * unit,
              // offset = -dmin * sub_min
   };
-  enum class Number { fp16, bf16, f32, power };  // power: of two, 2^-128 .. 2^127
+  // power: of two, 2^-128 .. 2^127; e4m3: an 8-bit float over 1024
+  enum class Number { fp16, bf16, f32, power, e4m3 };
   Scales scales = Scales::none;
   Number number = Number::fp16;  // how d and dmin are stored
   int sub = 1;                   // columns that share an effective scale

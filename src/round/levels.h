@@ -122,6 +122,7 @@ void with_levels(const SearchSpec& spec, Fn fn) {
 /// As the format stores a scale, or an offset; powers of two are chosen elsewhere.
 static inline Floats as_stored(const SearchSpec& spec, Floats x) {
   if (spec.number == SearchSpec::kFp16) return round_fp16(x);
+  if (spec.number == SearchSpec::kEightBits) return round_e4m3(x);
   return spec.number == SearchSpec::kBf16 ? round_bf16(x) : x;
 }
 

@@ -326,6 +326,8 @@ float stored_number(const SearchSpec& spec, float x) {
       return bf16_to_f32(f32_to_bf16(x));
     case SearchSpec::kF32:
       return x;
+    case SearchSpec::kEightBits:
+      return e4m3_to_f32(f32_to_e4m3(x * 1024)) / 1024;
     case SearchSpec::kPower:
       return x > 0 ? std::exp2(std::max(-126.0f, std::ceil(std::log2(x)))) : 0;
   }

@@ -22,7 +22,7 @@ struct PointSpec {
 
 /// What the search knows of a format.
 struct SearchSpec {
-  enum Number { kFp16, kBf16, kF32, kPower };
+  enum Number { kFp16, kBf16, kF32, kPower, kEightBits };
   enum Levels { kConsecutive, kTable, kE4m3 };  // integers in a row; 16 of any kind; all of fp8
   int block, sub;                               // columns
   Number number;

@@ -106,4 +106,13 @@ static inline Floats round_bf16(Floats x) {
   return (Floats)((bits + 0x7fff + (bits >> 16 & 1)) & ~0xffff);
 }
 
+/// To an 8-bit float (E4M3) over 1024: 4 significant bits, or multiples of 2^-19.
+static inline Floats round_e4m3(Floats x) {
+  const Ints bits = (Ints)x;
+  const Floats large = (Floats)((bits + 0x7ffff + (bits >> 20 & 1)) & ~0xfffff);
+  const Floats small = (x + 24) - 24;  // the last bit of 24 is 2^-19
+  const Floats size = x < 0 ? -x : x;
+  return max(splat(-0.4375f), min(splat(0.4375f), select(size < 0x1p-16f, small, large)));
+}
+
 }  // namespace nibble::NIBBLE_ISA

@@ -15,7 +15,7 @@ import tempfile
 import checkpoint
 
 TARGETS = ("gptq:int4-g32", "gptq:int3-g32-asym", "awq:int4-g32", "bnb:nf4", "bnb:int8", "ct:w4a16-g32", "ct:w8a8", "ct:fp8",
-           "ct:mxfp4", "mlx:int4-g32")
+           "ct:mxfp4", "ct:nvfp4", "mlx:int4-g32")
 
 
 class Program:

@@ -17,7 +17,8 @@ const std::map<std::string_view, std::vector<std::string>>& texts() {
       {"awq", {"int4", "int4-g64", "int4-g32"}},
       {"bitsandbytes", {"nf4", "fp4-f32", "int8"}},
       {"compressed-tensors",
-       {"w4a16", "w4a16-g32-asym", "w4a16-gchannel", "w8a16", "w8a16-g64", "w8a8", "fp8", "mxfp4"}},
+       {"w4a16", "w4a16-g32-asym", "w4a16-gchannel", "w8a16", "w8a16-g64", "w8a8", "fp8", "mxfp4",
+        "nvfp4"}},
       {"mlx", {"int4", "int2-g32", "int3-g128"}}};
   return all;
 }
