@@ -13,11 +13,12 @@
 //   nvfp4      the same codes; X.weight_scale F8_E4M3 [R, C / 16], X.weight_global_scale F32 [1], a
 //              divisor
 //
-// X.input_scale and the like are of the activations: nibble has its own.
+// How inputs are rounded: compressed_inputs.h. Scales of outputs, keys and values are not used.
 #include <algorithm>
 #include <cmath>
 
 #include "base/utf8.h"
+#include "container/compressed_inputs.h"
 #include "container/scheme.h"
 #include "format/levels.h"
 
@@ -137,7 +138,8 @@ class FourBitFloats final : public PackedTensor {
 
 class Reader {
  public:
-  explicit Reader(const RawTensors& tensors) : tensors_(tensors) {}
+  Reader(const RawTensors& tensors, CompressedInputs& inputs)
+      : tensors_(tensors), inputs_(inputs) {}
 
   Result<std::unique_ptr<PackedTensor>> packed(const std::string& stem) {
     const std::string codes = stem + ".weight_packed";
@@ -161,11 +163,23 @@ class Reader {
       return fail(ErrorCode::corrupt, "tensor {}: holds {}", quote(codes.name),
                   zeros ? "floats with a zero point" : "a value that is not finite");
     NIBBLE_TRY(const Format* format, byte_format(codes, *scales, zeros));
-    NIBBLE_TRY(TensorInfo info, matrix_info(codes.name, rows, same->shape[1], *format));
+    const Codes kind{codes.is("I8") ? "int" : "float", 8};
+    NIBBLE_TRY(TensorInfo info, describe(stem, kind, rows, same->shape[1], *format));
     return std::make_unique<Bytes>(std::move(info), std::move(names), codes, *scales, zeros);
   }
 
  private:
+  struct Codes {
+    std::string_view type;
+    std::uint64_t bits;
+  };
+  Result<TensorInfo> describe(const std::string& stem, const Codes& codes, std::uint64_t rows,
+                              std::uint64_t columns, const Format& format) {
+    NIBBLE_TRY(TensorInfo info, matrix_info(stem + ".weight", rows, columns, format));
+    NIBBLE_TRY(info.inputs, inputs_.of(stem, codes.type, codes.bits, tensors_));
+    return info;
+  }
+
   Result<const RawTensor*> row_scales(const std::string& name, std::string_view type,
                                       std::uint64_t rows) const {
     const RawTensor* found = tensors_.find(name);
@@ -220,7 +234,7 @@ class Reader {
                                                      .group = columns / groups,
                                                      .zero_point = zeros != nullptr,
                                                      .scales = scales->dtype}));
-    NIBBLE_TRY(TensorInfo info, matrix_info(stem + ".weight", rows, columns, *format));
+    NIBBLE_TRY(TensorInfo info, describe(stem, {"int", bits}, rows, columns, *format));
     return std::make_unique<PackedIntegers>(std::move(info), std::move(names), *codes, *scales,
                                             zeros, bits);
   }
@@ -241,13 +255,14 @@ class Reader {
         return fail(ErrorCode::corrupt, "tensor {}: {}", quote(global->name), divisor);
       names.push_back(global->name);
     }
-    NIBBLE_TRY(TensorInfo info, matrix_info(stem + ".weight", rows, columns,
-                                            *find_format(divided ? "nvfp4" : "mxfp4")));
+    NIBBLE_TRY(TensorInfo info, describe(stem, {"float", 4}, rows, columns,
+                                         *find_format(divided ? "nvfp4" : "mxfp4")));
     return std::make_unique<FourBitFloats>(std::move(info), std::move(names), *codes, *scales,
                                            divisor);
   }
 
   const RawTensors& tensors_;
+  CompressedInputs& inputs_;
 };
 
 /// What config.json says of weights and activations.
@@ -429,9 +444,10 @@ class CompressedTensors final : public Scheme {
     return std::make_unique<CompressedPacking>(*kind, group, symmetric);
   }
 
-  Result<Unpacked> unpack(const Json&, const RawTensors& tensors) const override {
+  Result<Unpacked> unpack(const Json& settings, const RawTensors& tensors) const override {
     Unpacked out;
-    Reader reader(tensors);
+    NIBBLE_TRY(CompressedInputs inputs, CompressedInputs::parse(settings));
+    Reader reader(tensors, inputs);
     for (const auto& [name, tensor] : tensors.all()) {
       if (const auto stem = stem_of(name, ".weight_packed")) {
         NIBBLE_TRY(auto made, reader.packed(*stem));
@@ -442,6 +458,7 @@ class CompressedTensors final : public Scheme {
         out.tensors.push_back(std::move(made));
       }
     }
+    out.notes = inputs.notes();
     return out;
   }
 
