@@ -298,15 +298,18 @@ class CompressedPacking final : public Packing {
   const Format& format() const override { return *format_; }
 
   Json settings(const std::vector<std::string>& kept) const override {
-    Json weights = {{"num_bits", kind_.bits},  {"type", kind_.type},
-                    {"symmetric", symmetric_}, {"strategy", group_ > 0 ? "group" : "channel"},
-                    {"group_size", nullptr},   {"dynamic", false}};
+    Json weights = {{"num_bits", unsigned(kind_.bits)},
+                    {"type", kind_.type},
+                    {"symmetric", symmetric_},
+                    {"strategy", group_ > 0 ? "group" : "channel"},
+                    {"group_size", nullptr},
+                    {"dynamic", false}};
     if (group_ > 0) weights["group_size"] = group_;
     if (kind_.layout == std::string_view("mxfp4-pack-quantized"))
       weights["scale_dtype"] = "torch.uint8";
     Json inputs;
     if (kind_.rounded_inputs)
-      inputs = {{"num_bits", 8},       {"type", kind_.type},    {"symmetric", true},
+      inputs = {{"num_bits", 8u},      {"type", kind_.type},    {"symmetric", true},
                 {"strategy", "token"}, {"group_size", nullptr}, {"dynamic", true}};
     const Json group = {{"targets", {"Linear"}},
                         {"weights", weights},

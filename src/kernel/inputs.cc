@@ -43,8 +43,7 @@ void to_grid(const float* values, std::int64_t n, float scale, float* out) {
 
 void round_group(float global, const float* values, std::int64_t n, float* out) {
   const float scale = nearest_e4m3(global * (largest(values, n) / 6));
-  // Of what is below the least E4M3, compressed-tensors takes the scale to be this.
-  to_grid<nearest_e2m1>(values, n, (scale == 0 ? 0.125f : scale) / global, out);
+  to_grid<nearest_e2m1>(values, n, scale / global, out);
 }
 
 float as_fp16(float x) { return fp16_to_f32(f32_to_fp16(x)); }

@@ -86,22 +86,18 @@ TEST(Inputs, FourBitFloatsHaveAScaleAGroup) {
   // 2.2 / 6 * 2 is .733, of E4M3 that is .75: the scale is .375.
   EXPECT_THAT(rounded({.kind = Kind::fp4, .scale = 2}, {2.2f, 1.5f, 0.2f}),
               ElementsAre(2.25f, 1.5f, 0.1875f));
-  // Below the least E4M3 the scale is 1/8.
+  // A scale below the least E4M3.
   EXPECT_THAT(rounded({.kind = Kind::fp4, .scale = 1}, {0.001f, 0}), Each(0));
 }
 
 TEST(Inputs, OutliersKeepTheirColumns) {
   const InputRounding rounding{.kind = Kind::llm_int8, .threshold = 6};
-  // Column 1 has an outlier in the first token. In the second its 5 is none, and sets the scale.
-  const auto out = rounded(rounding, {1.27f, 6, 0.634f, 1.003f, 5, 0.1f}, 2);
-  const auto fp16 = [](float x) { return fp16_to_f32(f32_to_fp16(x)); };
-  const float first = fp16(1.27f) / 127, second = 5.0f / 127;
-  EXPECT_FLOAT_EQ(out[0], 127 * first);
-  EXPECT_EQ(out[1], 6);
-  EXPECT_FLOAT_EQ(out[2], 63 * first);
-  EXPECT_FLOAT_EQ(out[3], 25 * second);
-  EXPECT_EQ(out[4], 5);
-  EXPECT_FLOAT_EQ(out[5], 3 * second);
+  // Column 1 has an outlier in the first token: so 3.01 and 5 stay too. The 5 still sets a scale.
+  const auto out = rounded(rounding, {1.27f, 6, 0.634f, 1.003f, 3.01f, 4, 0.5f, 5, 0.1f}, 3);
+  const float scales[] = {fp16_to_f32(f32_to_fp16(1.27f)) / 127, 4.0f / 127, 5.0f / 127};
+  const std::vector<float> expected = {127 * scales[0], 6, 63 * scales[0], 32 * scales[1], 3.01f, 4,
+                                       13 * scales[2],  5, 3 * scales[2]};
+  EXPECT_THAT(out, ::testing::Pointwise(::testing::FloatEq(), expected));
   // What rounds to the threshold in fp16 is an outlier, and stays as it was.
   EXPECT_EQ(rounded(rounding, {5.9999f, 1})[0], 5.9999f);
   EXPECT_NE(rounded(rounding, {5.9f, 1.001f})[1], 1.001f);

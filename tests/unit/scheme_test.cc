@@ -528,6 +528,16 @@ TEST_F(CompressedInputsTest, TokensAndTensors) {
   expect_error(settings_of(group(tensor)), "'x.input_scale' is F32 [2]");
 }
 
+TEST_F(CompressedInputsTest, WhatNibbleWritesIsRead) {
+  const auto scheme = std::ranges::find(scheme_registry(), "compressed-tensors", &Scheme::id);
+  for (const auto& [text, kind] : {std::pair("w8a8", Kind::int8), std::pair("w8a16", Kind::none)}) {
+    const auto packing = (*scheme)->packing(text);
+    ASSERT_TRUE(packing) << packing.error().message();
+    expect_inputs((*packing)->settings({})["quantization_config"].dump(), {.kind = kind});
+    EXPECT_TRUE(notes_.empty());
+  }
+}
+
 TEST_F(CompressedInputsTest, FourBits) {
   const std::string local = inputs("float", 4, "tensor_group", "\"local\"",
                                    R"(,"group_size":16,"scale_dtype":"torch.float8_e4m3fn")");
