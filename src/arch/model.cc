@@ -141,6 +141,7 @@ Status Model::bind(const Weight& weight, std::string_view stored_name, const Ten
     info.format = stored.format;
     info.bytes = stored.bytes;
     info.order = stored.order;
+    info.inputs = stored.inputs;
     if (rule) origin.rewrite = rule->rewrite;
     if (origin.rewrite == Rewrite::interleave_heads)
       origin.head_rows = weight.shape[0] / rule->heads;

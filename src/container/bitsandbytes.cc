@@ -9,7 +9,7 @@
 // With double quantization absmax is U8, and absmax = nested_map[u8] * nested_absmax[block /
 // nested_blocksize] + nested_offset, from X.weight.nested_absmax, X.weight.nested_quant_map F32
 // [256] and the JSON. 8 bits (LLM.int8, Dettmers et al. 2022): X.weight I8 [R, C], X.SCB F32 [R], W
-// = SCB / 127 * code.
+// = SCB / 127 * code; inputs that reach llm_int8_threshold are not rounded.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -126,7 +126,7 @@ Result<std::array<Code, 16>> match_levels(const RawTensor& map, const Format& fo
 
 class Reader {
  public:
-  explicit Reader(const RawTensors& tensors) : tensors_(tensors) {}
+  Reader(const RawTensors& tensors, float threshold) : tensors_(tensors), threshold_(threshold) {}
 
   Result<std::unique_ptr<PackedTensor>> four_bits(const std::string& stem, const RawTensor& state) {
     const std::string weight = stem + ".weight";
@@ -167,6 +167,7 @@ class Reader {
     const std::uint64_t rows = codes->shape[0], columns = codes->shape[1];
     NIBBLE_TRY(const RawTensor* scb, tensors_.get(stem + ".SCB", "F32", {rows}));
     NIBBLE_TRY(TensorInfo info, matrix_info(weight, rows, columns, *find_format("int8_row_f32")));
+    info.inputs = {.kind = InputRounding::Kind::llm_int8, .threshold = threshold_};
     std::vector<std::string> names = {weight, scb->name};
     if (const std::string layout = stem + ".weight_format"; tensors_.find(layout)) {
       NIBBLE_TRY(const RawTensor* format, tensors_.get(layout, "U8", {}));
@@ -180,6 +181,7 @@ class Reader {
 
  private:
   const RawTensors& tensors_;
+  float threshold_;
 };
 
 /// The 8-bit floats that bitsandbytes keeps scales in: 1, 0, and 7 decades of both signs, each with
@@ -368,9 +370,14 @@ class BitsAndBytes final : public Scheme {
                 "'{}': bitsandbytes checkpoints are nf4, fp4 (either with -double) or int8", text);
   }
 
-  Result<Unpacked> unpack(const Json&, const RawTensors& tensors) const override {
+  Result<Unpacked> unpack(const Json& settings, const RawTensors& tensors) const override {
     Unpacked out;
-    Reader reader(tensors);
+    NIBBLE_TRY_IN("config.json", const double threshold,
+                  json_number_or(settings, "llm_int8_threshold", 6));
+    if (!(threshold >= 0))
+      return fail(ErrorCode::corrupt,
+                  "config.json: field 'llm_int8_threshold': {}, expected 0 or more", threshold);
+    Reader reader(tensors, float(std::min(threshold, 65504.0)));  // the largest in fp16
     for (const auto& [name, tensor] : tensors.all()) {
       if (const auto state = name.find(kState); state != name.npos && state > 0) {
         NIBBLE_TRY(auto made, reader.four_bits(name.substr(0, state), *tensor));

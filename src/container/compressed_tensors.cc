@@ -13,19 +13,20 @@
 //   nvfp4      the same codes; X.weight_scale F8_E4M3 [R, C / 16], X.weight_global_scale F32 [1], a
 //              divisor
 //
-// X.input_scale and the like are of the activations: nibble has its own.
+// How inputs are rounded: compressed_inputs.h. Scales of outputs, keys and values are not used.
 #include <algorithm>
 #include <cmath>
 
 #include "base/utf8.h"
+#include "container/compressed_inputs.h"
 #include "container/scheme.h"
 #include "format/levels.h"
 
 namespace nibble {
 namespace {
 
-/// What NVFP4's scales are multiplied by, so that 8-bit floats hold those of weights up to 5.25. The
-/// same for all matrices, since runtimes join some and want one number for them.
+/// What NVFP4's scales are multiplied by, so that 8-bit floats hold those of weights up to 5.25.
+/// The same for all matrices, since runtimes join some and want one number for them.
 constexpr float kGlobalScale = 512;
 
 using Names = std::vector<std::string>;
@@ -141,7 +142,8 @@ class FourBitFloats final : public PackedTensor {
 
 class Reader {
  public:
-  explicit Reader(const RawTensors& tensors) : tensors_(tensors) {}
+  Reader(const RawTensors& tensors, CompressedInputs& inputs)
+      : tensors_(tensors), inputs_(inputs) {}
 
   Result<std::unique_ptr<PackedTensor>> packed(const std::string& stem) {
     const std::string codes = stem + ".weight_packed";
@@ -165,11 +167,23 @@ class Reader {
       return fail(ErrorCode::corrupt, "tensor {}: holds {}", quote(codes.name),
                   zeros ? "floats with a zero point" : "a value that is not finite");
     NIBBLE_TRY(const Format* format, byte_format(codes, *scales, zeros));
-    NIBBLE_TRY(TensorInfo info, matrix_info(codes.name, rows, same->shape[1], *format));
+    const Codes kind{codes.is("I8") ? "int" : "float", 8};
+    NIBBLE_TRY(TensorInfo info, describe(stem, kind, rows, same->shape[1], *format));
     return std::make_unique<Bytes>(std::move(info), std::move(names), codes, *scales, zeros);
   }
 
  private:
+  struct Codes {
+    std::string_view type;
+    std::uint64_t bits;
+  };
+  Result<TensorInfo> describe(const std::string& stem, const Codes& codes, std::uint64_t rows,
+                              std::uint64_t columns, const Format& format) {
+    NIBBLE_TRY(TensorInfo info, matrix_info(stem + ".weight", rows, columns, format));
+    NIBBLE_TRY(info.inputs, inputs_.of(stem, codes.type, codes.bits, tensors_));
+    return info;
+  }
+
   Result<const RawTensor*> row_scales(const std::string& name, std::string_view type,
                                       std::uint64_t rows) const {
     const RawTensor* found = tensors_.find(name);
@@ -224,7 +238,7 @@ class Reader {
                                                      .group = columns / groups,
                                                      .zero_point = zeros != nullptr,
                                                      .scales = scales->dtype}));
-    NIBBLE_TRY(TensorInfo info, matrix_info(stem + ".weight", rows, columns, *format));
+    NIBBLE_TRY(TensorInfo info, describe(stem, {"int", bits}, rows, columns, *format));
     return std::make_unique<PackedIntegers>(std::move(info), std::move(names), *codes, *scales,
                                             zeros, bits);
   }
@@ -245,15 +259,16 @@ class Reader {
         return fail(ErrorCode::corrupt, "tensor {}: {}", quote(global->name), divisor);
       names.push_back(global->name);
     }
-    NIBBLE_TRY(TensorInfo info, matrix_info(stem + ".weight", rows, columns,
-                                            *find_format(!divided                   ? "mxfp4"
-                                                         : divisor == kGlobalScale ? "nvfp4_512"
-                                                                                   : "nvfp4")));
+    NIBBLE_TRY(TensorInfo info, describe(stem, {"float", 4}, rows, columns,
+                                         *find_format(!divided                  ? "mxfp4"
+                                                      : divisor == kGlobalScale ? "nvfp4_512"
+                                                                                : "nvfp4")));
     return std::make_unique<FourBitFloats>(std::move(info), std::move(names), *codes, *scales,
                                            divisor);
   }
 
   const RawTensors& tensors_;
+  CompressedInputs& inputs_;
 };
 
 /// What config.json says of weights and activations.
@@ -290,9 +305,12 @@ class CompressedPacker final : public Packer {
   const Format& format() const override { return *format_; }
 
   Json settings(const std::vector<std::string>& kept) const override {
-    Json weights = {{"num_bits", kind_.bits},  {"type", kind_.type},
-                    {"symmetric", symmetric_}, {"strategy", group_ > 0 ? "group" : "channel"},
-                    {"group_size", nullptr},   {"dynamic", false}};
+    Json weights = {{"num_bits", unsigned(kind_.bits)},
+                    {"type", kind_.type},
+                    {"symmetric", symmetric_},
+                    {"strategy", group_ > 0 ? "group" : "channel"},
+                    {"group_size", nullptr},
+                    {"dynamic", false}};
     if (group_ > 0) weights["group_size"] = group_;
     if (group_ == 32 && floats()) weights["scale_dtype"] = "torch.uint8";
     if (nvidia()) {
@@ -301,7 +319,7 @@ class CompressedPacker final : public Packer {
     }
     Json inputs;
     if (kind_.rounded_inputs)
-      inputs = {{"num_bits", 8},       {"type", kind_.type},    {"symmetric", true},
+      inputs = {{"num_bits", 8u},      {"type", kind_.type},    {"symmetric", true},
                 {"strategy", "token"}, {"group_size", nullptr}, {"dynamic", true}};
     const Json group = {{"targets", {"Linear"}},
                         {"weights", weights},
@@ -385,13 +403,12 @@ class CompressedPacker final : public Packer {
                      // Processors take the scale to have no sign: the levels have both.
                      const Code flip = grid.d < 0 ? 15 : 0;
                      for (std::uint64_t j = 0; j < group_; j += 2)
-                       parts[0][((row * blocks + b) * group_ + j) / 2] =
-                           std::byte(float4_bits(codes[j] ^ flip) |
-                                     float4_bits(codes[j + 1] ^ flip) << 4);
-                     parts[1][row * blocks + b] = std::byte(
-                         nvidia()     ? f32_to_e4m3(std::fabs(grid.d) * 2 * kGlobalScale)
-                         : grid.d > 0 ? std::clamp(std::ilogb(grid.d) + 128, 0, 254)
-                                      : 0);
+                       parts[0][((row * blocks + b) * group_ + j) / 2] = std::byte(
+                           float4_bits(codes[j] ^ flip) | float4_bits(codes[j + 1] ^ flip) << 4);
+                     parts[1][row * blocks + b] =
+                         std::byte(nvidia()     ? f32_to_e4m3(std::fabs(grid.d) * 2 * kGlobalScale)
+                                   : grid.d > 0 ? std::clamp(std::ilogb(grid.d) + 128, 0, 254)
+                                                : 0);
                    });
     if (nvidia()) put_number(parts[2], *find_dtype("F32"), 0, kGlobalScale);
   }
@@ -435,9 +452,9 @@ class CompressedTensors final : public Scheme {
     const auto kind = std::ranges::find(kKinds, words.type(),
                                         [](const Kind& k) { return std::string_view(k.text); });
     if (kind == std::end(kKinds))
-      return fail(ErrorCode::invalid,
-                  "'{}': compressed-tensors checkpoints are w4a16, w8a16, w8a8, fp8, mxfp4 or nvfp4",
-                  text);
+      return fail(
+          ErrorCode::invalid,
+          "'{}': compressed-tensors checkpoints are w4a16, w8a16, w8a8, fp8, mxfp4 or nvfp4", text);
     std::uint64_t group = kind->text == std::string_view("mxfp4")   ? 32
                           : kind->text == std::string_view("nvfp4") ? 16
                                                                     : 0;
@@ -451,9 +468,10 @@ class CompressedTensors final : public Scheme {
     return std::make_unique<CompressedPacker>(*kind, group, symmetric);
   }
 
-  Result<Unpacked> unpack(const Json&, const RawTensors& tensors) const override {
+  Result<Unpacked> unpack(const Json& settings, const RawTensors& tensors) const override {
     Unpacked out;
-    Reader reader(tensors);
+    NIBBLE_TRY(CompressedInputs inputs, CompressedInputs::parse(settings));
+    Reader reader(tensors, inputs);
     for (const auto& [name, tensor] : tensors.all()) {
       if (const auto stem = stem_of(name, ".weight_packed")) {
         NIBBLE_TRY(auto made, reader.packed(*stem));
@@ -464,6 +482,7 @@ class CompressedTensors final : public Scheme {
         out.tensors.push_back(std::move(made));
       }
     }
+    out.notes = inputs.notes();
     return out;
   }
 

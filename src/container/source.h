@@ -11,6 +11,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "container/input_rounding.h"
 #include "container/metadata.h"
 #include "format/format.h"
 
@@ -24,6 +25,7 @@ struct TensorInfo {
   const Format* format = nullptr;  // never null in a Source
   std::uint64_t bytes = 0;
   ColumnOrder order = {};
+  InputRounding inputs = {};  // of the products with a matrix
   std::uint64_t elements() const;
   std::uint64_t columns() const { return shape.empty() ? 1 : shape.back(); }
   std::uint64_t rows() const { return columns() == 0 ? 0 : elements() / columns(); }

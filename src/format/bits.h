@@ -47,8 +47,8 @@ inline std::uint8_t f32_to_e4m3(float x) {
   const float size = std::min(std::fabs(x), 448.0f);
   int exponent = 0;
   const float part = std::frexp(size, &exponent);
-  const long bits = size < 0x1p-6f ? std::lrint(size * 512)
-                                   : (exponent + 6) * 8 + std::lrint(part * 16) - 8;
+  const long bits =
+      size < 0x1p-6f ? std::lrint(size * 512) : (exponent + 6) * 8 + std::lrint(part * 16) - 8;
   return std::uint8_t(bits | (std::signbit(x) ? 0x80 : 0));
 }
 

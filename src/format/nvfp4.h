@@ -1,7 +1,7 @@
-// NVFP4 as compressed-tensors has it: blocks of 16 weights. A scale d; then 4-bit floats as in MXFP4,
-// the even column of a pair in the low half. value = d * level, the levels being twice the floats.
-// There d is the quotient of an 8-bit float and a number for the whole matrix, over 2: here it is
-// float32 (12 bytes a block), or where that number is 512 the 8-bit float itself (9 bytes).
+// NVFP4 as compressed-tensors has it: blocks of 16 weights. A scale d; then 4-bit floats as in
+// MXFP4, the even column of a pair in the low half. value = d * level, the levels being twice the
+// floats. There d is the quotient of an 8-bit float and a number for the whole matrix, over 2: here
+// it is float32 (12 bytes a block), or where that number is 512 the 8-bit float itself (9 bytes).
 #pragma once
 
 #include "format/bits.h"

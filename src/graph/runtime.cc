@@ -7,7 +7,8 @@
 namespace nibble {
 namespace {
 
-Result<Matrix> load_matrix(const Model& model, std::size_t index, ThreadPool& pool) {
+Result<Matrix> load_matrix(const Model& model, std::size_t index, bool round_inputs,
+                           ThreadPool& pool) {
   const TensorInfo& info = model.tensors()[index];
   const Format* format = info.format;
   std::vector<std::byte> made;
@@ -26,6 +27,7 @@ Result<Matrix> load_matrix(const Model& model, std::size_t index, ThreadPool& po
       Matrix::pack(*format, std::int64_t(info.rows()), std::int64_t(info.columns()), bytes, pool);
   model.release_rows(index, 0, info.rows());
   if (matrix && format == info.format) matrix->set_order(info.order);
+  if (matrix && round_inputs && model.keeps_values(index)) matrix->set_inputs(info.inputs);
   return matrix;
 }
 
@@ -76,7 +78,7 @@ Result<std::unique_ptr<Runtime>> Runtime::load(const Model& model, const Runtime
     const TensorInfo& info = model.tensors()[i];
     const std::string where = state->path + ": tensor '" + info.name + "'";
     if (info.shape.size() == 2) {
-      NIBBLE_TRY_IN(where, Matrix matrix, load_matrix(model, i, state->pool));
+      NIBBLE_TRY_IN(where, Matrix matrix, load_matrix(model, i, options.round_inputs, state->pool));
       state->matrices.emplace(info.name, std::move(matrix));
     } else {
       NIBBLE_TRY_IN(where, auto values, load_vector(model, i));

@@ -21,6 +21,8 @@ struct RuntimeOptions {
   Precision precision = Precision::fast;
   /// Load this transformer block only, for Session::advance; < 0: the whole model.
   int block = -1;
+  /// Round the inputs of matrices as the checkpoint says, unless a transform has rewritten them.
+  bool round_inputs = true;
 };
 
 /// A loaded model. Immutable after loading; sessions refer to it and use its threads one at a time.

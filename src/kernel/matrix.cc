@@ -9,6 +9,7 @@
 #include "base/checked.h"
 #include "base/cpu.h"
 #include "base/half.h"
+#include "kernel/inputs.h"
 #include "kernel/ops.h"
 
 namespace nibble {
@@ -327,26 +328,34 @@ const InputView& Input::rounded(int block, ThreadPool& pool) {
   return rounded_.back().view;
 }
 
-Input& Input::ordered(const ColumnOrder& order) {
-  for (const Ordered& done : ordered_)
-    if (done.order == order || *done.order == *order) return *done.input;
+Input& Input::prepared(const InputRounding& rounding, const ColumnOrder& order, ThreadPool& pool) {
+  for (const Prepared& done : prepared_)
+    if (done.rounding == rounding &&
+        (done.order == order || (done.order && order && *done.order == *order)))
+      return *done.input;
+  const bool rounds = rounding.kind != InputRounding::Kind::none;
   auto values = std::make_unique<float[]>(std::size_t(view_.tokens * view_.columns));
-  for (std::int64_t t = 0; t < view_.tokens; ++t)
-    for (std::int64_t j = 0; j < view_.columns; ++j)
-      values[std::size_t(t * view_.columns + j)] =
-          view_.values[t * view_.columns + (*order)[std::size_t(j)]];
-  auto input = std::make_unique<Input>(values.get(), view_.tokens, view_.columns, precision_);
-  ordered_.push_back({order, std::move(values), std::move(input)});
-  return *ordered_.back().input;
+  round_inputs(rounding, view_.values, view_.tokens, view_.columns, values.get(), pool);
+  std::vector<float> row(order ? std::size_t(view_.columns) : 0);
+  for (float* at = values.get(); order && at < values.get() + view_.tokens * view_.columns;
+       at += view_.columns) {
+    for (std::size_t j = 0; j < row.size(); ++j) row[j] = at[(*order)[j]];
+    std::ranges::copy(row, at);
+  }
+  auto input = std::make_unique<Input>(values.get(), view_.tokens, view_.columns,
+                                       rounds ? Precision::exact : precision_);
+  prepared_.push_back({rounding, order, std::move(values), std::move(input)});
+  return *prepared_.back().input;
 }
 
 void Input::multiply(const Matrix& w, const float* bias, float* out, std::int64_t out_stride,
                      ThreadPool& pool) {
   NIBBLE_CHECK(w.columns() == view_.columns);
-  if (w.order()) {
+  if (w.order() || w.inputs() != InputRounding()) {
     Matrix stored = w;
     stored.set_order(nullptr);
-    return ordered(w.order()).multiply(stored, bias, out, out_stride, pool);
+    stored.set_inputs({});
+    return prepared(w.inputs(), w.order(), pool).multiply(stored, bias, out, out_stride, pool);
   }
   const bool coded = w.view().d != nullptr && precision_ == Precision::fast;
   // Blocks of inputs as wide as those of the weights: what llama.cpp does, so that both round

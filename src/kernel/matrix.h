@@ -8,13 +8,15 @@
 
 #include "base/result.h"
 #include "base/threads.h"
+#include "container/input_rounding.h"
 #include "format/format.h"
 #include "kernel/kernel.h"
 
 namespace nibble {
 
 /// How inputs of products with quantized weights are represented. Weights in f32, f16 and bf16 are
-/// always multiplied in float32.
+/// always multiplied in float32, and so are inputs that the checkpoint itself rounds: not rounded
+/// twice, they are what it says.
 enum class Precision {
   exact,  // float32: the reference for evaluation
   fast,   // rounded to 8 bits, as every fast runtime does
@@ -43,6 +45,9 @@ class Matrix {
   /// Says that the columns are stored in another order.
   void set_order(ColumnOrder order) { order_ = std::move(order); }
   const ColumnOrder& order() const { return order_; }
+  /// Says that its inputs are to be rounded.
+  void set_inputs(const InputRounding& inputs) { inputs_ = inputs; }
+  const InputRounding& inputs() const { return inputs_; }
 
   /// One row as float32, for embeddings.
   void row(std::int64_t index, float* out) const;
@@ -53,6 +58,7 @@ class Matrix {
   std::size_t bytes_ = 0;
   std::shared_ptr<std::byte> storage_;
   ColumnOrder order_;
+  InputRounding inputs_;
 };
 
 /// The inputs of one or more products, with their 8-bit form made once and only if needed.
@@ -73,18 +79,19 @@ class Input {
     std::unique_ptr<std::byte[]> storage;
   };
   const InputView& rounded(int block, ThreadPool& pool);
-  /// The values in another order of columns, made once each.
-  struct Ordered {
+  /// The values as a matrix wants them, made once each.
+  struct Prepared {
+    InputRounding rounding;
     ColumnOrder order;
     std::unique_ptr<float[]> values;
     std::unique_ptr<Input> input;
   };
-  Input& ordered(const ColumnOrder& order);
+  Input& prepared(const InputRounding& rounding, const ColumnOrder& order, ThreadPool& pool);
 
   InputView view_;
   Precision precision_;
   std::vector<Rounded> rounded_;  // by block, made once each
-  std::vector<Ordered> ordered_;
+  std::vector<Prepared> prepared_;
 };
 
 /// All kernels, every packing on every instruction set this build has.

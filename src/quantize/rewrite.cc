@@ -102,9 +102,10 @@ Result<double> difference(const Model& a, const Model& b, int block, int threads
   std::vector<float> other = hidden;
   const std::size_t tokens = hidden.size() / a.config().hidden;
   for (const auto& [model, rows] : {std::pair(&a, &hidden), std::pair(&b, &other)}) {
-    NIBBLE_TRY(
-        const auto runtime,
-        Runtime::load(*model, {.threads = threads, .precision = Precision::exact, .block = block}));
+    NIBBLE_TRY(const auto runtime, Runtime::load(*model, {.threads = threads,
+                                                          .precision = Precision::exact,
+                                                          .block = block,
+                                                          .round_inputs = false}));
     NIBBLE_DO(Session(*runtime, std::uint32_t(tokens)).advance(*rows));
   }
   double most = 0, largest = 0;

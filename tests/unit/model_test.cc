@@ -192,5 +192,60 @@ TEST(Session, BrokenWeightsAreReported) {
   EXPECT_THAT(Runtime::load(*model).error().message(), HasSubstr("output_norm.weight"));
 }
 
+/// A llama whose keys are made of rounded inputs, and its logits after a few tokens.
+struct Rounded {
+  Model model = make();
+  std::string weight = "blk.0.attn_k.weight";
+  std::vector<float> tapped;  // what the layers of that name's tap read
+
+  std::vector<float> logits(const RuntimeOptions& options, bool replaced = false) {
+    const auto runtime = *Runtime::load(model, options);
+    const TensorInfo& info = model.tensors()[*model.find(weight)];
+    std::vector<std::byte> bytes(info.bytes);
+    model.load_rows(*model.find(weight), 0, info.rows(), reinterpret_cast<float*>(bytes.data()));
+    if (replaced) {
+      EXPECT_TRUE(runtime->replace(weight, *info.format, bytes));
+    }
+    Session session(*runtime, 8);
+    tapped.clear();
+    session.set_tap(
+        [&](const std::string&, const float* values, std::int64_t tokens, std::int64_t width) {
+          if (tapped.empty()) tapped.assign(values, values + tokens * width);
+        });
+    const auto out = *session.forward(std::vector<std::uint32_t>{3, 14, 15, 9});
+    return {out.begin(), out.end()};
+  }
+
+ private:
+  static Model make() {
+    const Model plain = llama();
+    auto source = small_checkpoint(plain.arch(), small_config("LlamaForCausalLM"));
+    for (TensorInfo& info : source->infos)
+      if (info.name.ends_with("layers.0.self_attn.k_proj.weight"))
+        info.inputs.kind = InputRounding::Kind::fp8;
+    return std::move(*Model::from(std::move(source)));
+  }
+};
+
+TEST(Runtime, RoundsInputsBehindTheTap) {
+  Rounded rounded;
+  const auto with = rounded.logits({.threads = 1, .precision = Precision::exact});
+  const auto seen = rounded.tapped;
+  EXPECT_EQ(with, rounded.logits({.threads = 3, .precision = Precision::exact}));
+  const auto without =
+      rounded.logits({.threads = 1, .precision = Precision::exact, .round_inputs = false});
+  EXPECT_NE(with, without);
+  EXPECT_EQ(seen, rounded.tapped);
+}
+
+TEST(Runtime, OtherWeightsDoNotHaveTheRounding) {
+  Rounded rounded;
+  const RuntimeOptions rounds{.threads = 1, .precision = Precision::exact},
+      not_at_all{.threads = 1, .precision = Precision::exact, .round_inputs = false};
+  EXPECT_EQ(rounded.logits(rounds, true), rounded.logits(not_at_all));
+  rounded.model.rescale(rounded.weight, std::vector<float>(16, 0.5f), {});
+  EXPECT_EQ(rounded.logits(rounds), rounded.logits(not_at_all));
+}
+
 }  // namespace
 }  // namespace nibble

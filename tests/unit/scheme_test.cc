@@ -104,6 +104,7 @@ class SchemeTest : public ::testing::Test {
     notes_ = (*source)->notes();
     ASSERT_EQ((*source)->tensors().size(), 1u);
     const TensorInfo& info = (*source)->tensors()[0];
+    inputs_ = info.inputs;
     EXPECT_EQ(info.name, "x.weight");
     EXPECT_EQ(info.shape, (std::vector<std::uint64_t>{rows, columns}));
     ASSERT_EQ(info.format->id(), format);
@@ -154,6 +155,7 @@ class SchemeTest : public ::testing::Test {
   TempDir dir_;
   std::map<std::string, Part> parts_;
   std::vector<std::string> notes_;
+  InputRounding inputs_;
 };
 
 TEST_F(SchemeTest, GptqOfAllWidths) {
@@ -352,6 +354,14 @@ TEST_F(BnbTest, EightBits) {
                 [&](std::size_t r, std::size_t j) {
                   return scb[r] * (1.0f / 127) * float(codes[r * kColumns + j]);
                 });
+  EXPECT_EQ(inputs_, (InputRounding{.kind = InputRounding::Kind::llm_int8, .threshold = 6}));
+  const auto threshold = [](const char* value) {
+    return fmt::format(R"({{"quant_method":"bitsandbytes","llm_int8_threshold":{}}})", value);
+  };
+  write(threshold("2.5"));
+  EXPECT_EQ((*open_source(dir_.path()))->tensors()[0].inputs.threshold, 2.5f);
+  for (const char* bad : {"-1", "-1e300", "\"6\"", "[6]"})
+    expect_error(threshold(bad), "config.json: field 'llm_int8_threshold'");
   parts_["x.weight_format"] = part("U8", {}, std::vector<std::uint8_t>{3});
   expect_error(settings_, "'x.weight_format': 3");
 }
@@ -454,6 +464,138 @@ TEST_F(CompressedTest, FourBitFloats) {
                 });
   parts_["x.weight_global_scale"] = part("F32", {1}, std::vector<float>{0});
   expect_error(settings_, "'x.weight_global_scale': 0");
+}
+
+/// What config_groups says of the inputs of a matrix of 8-bit integers.
+class CompressedInputsTest : public SchemeTest {
+ protected:
+  using Kind = InputRounding::Kind;
+
+  CompressedInputsTest() {
+    parts_["x.weight"] = part("I8", {2, 32}, std::vector<std::int8_t>(64, 1));
+    parts_["x.weight_scale"] = part("F32", {1}, std::vector<float>{1});
+  }
+
+  static std::string group(const std::string& inputs, const char* type = "int", int bits = 8,
+                           const char* targets = R"(["Linear"])") {
+    return fmt::format(
+        R"({{"targets":{},"weights":{{"type":"{}","num_bits":{}}},"input_activations":{}}})",
+        targets, type, bits, inputs);
+  }
+  static std::string inputs(const char* type, int bits, const char* strategy, const char* dynamic,
+                            const char* more = "") {
+    return fmt::format(
+        R"({{"type":"{}","num_bits":{},"strategy":"{}","dynamic":{},"symmetric":true{}}})", type,
+        bits, strategy, dynamic, more);
+  }
+  static std::string settings(const std::string& groups) {
+    return fmt::format(R"({{"quant_method":"compressed-tensors","config_groups":{{{}}}}})", groups);
+  }
+  static std::string settings_of(const std::string& group) { return settings(R"("g":)" + group); }
+
+  void expect_inputs(const std::string& settings, const InputRounding& expected) {
+    write(settings);
+    const auto source = open_source(dir_.path());
+    ASSERT_TRUE(source) << source.error().message();
+    EXPECT_EQ((*source)->tensors()[0].inputs, expected) << settings;
+    notes_ = (*source)->notes();
+  }
+  void expect_note(const std::string& settings, const std::string& text) {
+    expect_inputs(settings, {});
+    ASSERT_EQ(notes_.size(), 1u) << settings;
+    EXPECT_THAT(notes_[0], HasSubstr(text));
+  }
+};
+
+TEST_F(CompressedInputsTest, TokensAndTensors) {
+  const std::string token = inputs("int", 8, "token", "true"),
+                    tensor = inputs("float", 8, "tensor", "false");
+  expect_inputs(settings_of(group("null")), {});
+  expect_inputs(settings_of(group(token)), {.kind = Kind::int8});
+  expect_inputs(settings_of(group(inputs("float", 8, "token", "true"))), {.kind = Kind::fp8});
+  EXPECT_TRUE(notes_.empty());
+  expect_error(settings_of(group(tensor)), "tensor 'x.input_scale' is missing");
+  parts_["x.input_scale"] = part("F32", {1}, std::vector<float>{0.25f});
+  expect_inputs(settings_of(group(tensor)), {.kind = Kind::fp8, .scale = 0.25f});
+  parts_["x.input_scale"] = part("F32", {}, std::vector<float>{0.5f});
+  expect_inputs(settings_of(group("{}")), {.kind = Kind::int8, .scale = 0.5f});
+  EXPECT_TRUE(notes_.empty());
+  for (const float bad : {0.0f, -1.0f, NAN, INFINITY}) {
+    parts_["x.input_scale"] = part("F32", {1}, std::vector<float>{bad});
+    expect_error(settings_of(group(tensor)), "tensor 'x.input_scale'");
+  }
+  parts_["x.input_scale"] = part("F32", {2}, std::vector<float>{1, 1});
+  expect_error(settings_of(group(tensor)), "'x.input_scale' is F32 [2]");
+}
+
+TEST_F(CompressedInputsTest, WhatNibbleWritesIsRead) {
+  const auto scheme = std::ranges::find(scheme_registry(), "compressed-tensors", &Scheme::id);
+  for (const auto& [text, kind] : {std::pair("w8a8", Kind::int8), std::pair("w8a16", Kind::none)}) {
+    const auto packing = (*scheme)->packing(text);
+    ASSERT_TRUE(packing) << packing.error().message();
+    expect_inputs((*packing)->settings({})["quantization_config"].dump(), {.kind = kind});
+    EXPECT_TRUE(notes_.empty());
+  }
+}
+
+TEST_F(CompressedInputsTest, FourBits) {
+  const std::string local = inputs("float", 4, "tensor_group", "\"local\"",
+                                   R"(,"group_size":16,"scale_dtype":"torch.float8_e4m3fn")");
+  expect_error(settings_of(group(local)), "tensor 'x.input_global_scale' is missing");
+  parts_["x.input_global_scale"] = part("F32", {1}, std::vector<float>{96});
+  expect_inputs(settings_of(group(local)), {.kind = Kind::fp4, .scale = 96});
+  expect_note(settings_of(group(inputs("float", 4, "group", "true", R"(,"group_size":32)"))),
+              "to symmetric 'float' of 4 bits (strategy 'group', dynamic 'true')");
+}
+
+TEST_F(CompressedInputsTest, WhatNibbleCannotDoIsSaid) {
+  for (const auto& other :
+       {inputs("int", 4, "token", "true"), inputs("int", 8, "tensor", "true"),
+        inputs("int", 8, "channel", "false"), inputs("odd", 8, "token", "true"),
+        inputs("int", 8, "token", "true", R"(,"scale_dtype":"torch.uint8")"),
+        std::string(R"({"symmetric":false,"strategy":"token","dynamic":true})")})
+    expect_note(settings_of(group(other)), "group 'g'");
+  const std::string token = inputs("int", 8, "token", "true");
+  const std::string outputs = group("null").substr(1);
+  expect_note(settings_of(R"({"output_activations":{},)" + outputs), "the outputs of group 'g'");
+  expect_note(R"({"quant_method":"compressed-tensors","kv_cache_scheme":{}})", "keys and values");
+}
+
+TEST_F(CompressedInputsTest, GroupsAreToldApart) {
+  const std::string token = inputs("int", 8, "token", "true"),
+                    floats = inputs("float", 8, "token", "true");
+  // By their weights, and by name.
+  expect_inputs(settings(R"("a":)" + group(floats, "float") + R"(,"b":)" + group(token)),
+                {.kind = Kind::int8});
+  expect_inputs(settings(R"("a":)" + group(token) + R"(,"b":)" + group(token)),
+                {.kind = Kind::int8});
+  expect_inputs(
+      settings(R"("a":)" + group(token) + R"(,"b":)" + group(floats, "int", 8, R"(["x"])")),
+      {.kind = Kind::fp8});
+  expect_note(settings(R"("a":)" + group(token) + R"(,"b":)" + group("null")), "which group 'x'");
+  expect_note(settings_of(group(token, "int", 4)), "which group 'x'");
+}
+
+TEST_F(CompressedInputsTest, HostileSettingsNameTheField) {
+  const auto bad = [&](const char* field, const char* value, const char* reason) {
+    expect_error(
+        settings_of(group(fmt::format(R"({{"{}":{}}})", field, value))),
+        fmt::format("config_groups: 'g': input_activations: field '{}' is {}", field, reason));
+  };
+  bad("num_bits", "-8", "number");
+  bad("num_bits", "\"8\"", "string");
+  bad("type", "8", "number");
+  bad("symmetric", "1", "number");
+  bad("strategy", "[]", "array");
+  bad("dynamic", "{}", "object");
+  bad("group_size", "{}", "object");
+  bad("scale_dtype", "1", "number");
+  expect_error(settings_of("[]"), "config_groups: 'g': is array");
+  expect_error(settings_of(group("7")), "field 'input_activations' is number");
+  expect_error(settings_of(R"({"weights":[]})"), "field 'weights' is array");
+  expect_error(settings_of(group("null", "int", -1)), "weights: field 'num_bits' is number");
+  expect_error(R"({"quant_method":"compressed-tensors","config_groups":3})",
+               "field 'config_groups' is number");
 }
 
 TEST_F(SchemeTest, Mlx) {
