@@ -20,6 +20,7 @@
 #include "base/utf8.h"
 #include "container/compressed_inputs.h"
 #include "container/scheme.h"
+#include "format/bits.h"
 #include "format/levels.h"
 
 namespace nibble {

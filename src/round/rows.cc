@@ -9,6 +9,7 @@
 #include "base/cpu.h"
 #include "base/half.h"
 #include "base/profile.h"
+#include "format/bits.h"
 #include "format/levels.h"
 #include "round/row_scale.h"
 

@@ -27,14 +27,17 @@ ROUNDED_INPUTS = ("bnb:int8", "ct:w8a8", "ct:fp8")
 
 
 def settings(folder):
-    """What Transformers must be told beyond config.json: kernels that need no compiler, and no packed matrices in memory."""
-    method = json.loads((folder / "config.json").read_text())["quantization_config"]["quant_method"]
+    """What Transformers must be told beyond config.json: kernels that need no compiler, and no packed zero points in memory."""
+    config = json.loads((folder / "config.json").read_text())["quantization_config"]
+    method = config["quant_method"]
     if method == "gptq":
         return transformers.GPTQConfig(bits=4, backend="torch")
     if method == "awq":
         return transformers.AwqConfig(bits=4, backend="torch_awq")
     if method == "compressed-tensors":
-        return transformers.CompressedTensorsConfig(run_compressed=False, dequantize=True)
+        weights = config["config_groups"]["group_0"]["weights"]
+        if not weights["symmetric"] or (weights["type"], weights["num_bits"]) == ("float", 4):
+            return transformers.CompressedTensorsConfig(run_compressed=False, dequantize=True)
     return None
 
 

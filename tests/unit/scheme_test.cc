@@ -531,7 +531,7 @@ TEST_F(CompressedInputsTest, TokensAndTensors) {
 TEST_F(CompressedInputsTest, WhatNibbleWritesIsRead) {
   const auto scheme = std::ranges::find(scheme_registry(), "compressed-tensors", &Scheme::id);
   for (const auto& [text, kind] : {std::pair("w8a8", Kind::int8), std::pair("w8a16", Kind::none)}) {
-    const auto packing = (*scheme)->packing(text);
+    const auto packing = (*scheme)->packer(text);
     ASSERT_TRUE(packing) << packing.error().message();
     expect_inputs((*packing)->settings({})["quantization_config"].dump(), {.kind = kind});
     EXPECT_TRUE(notes_.empty());
