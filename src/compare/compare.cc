@@ -1,6 +1,7 @@
 #include "nibble/compare.h"
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 
 #include "arch/arch.h"
@@ -71,15 +72,24 @@ class Comparer {
       NIBBLE_DO(note(look_at(report_.models.back())));
     }
     if (!options_.evaluate.text.empty()) NIBBLE_DO(measure_quality());
-    for (ComparedModel& model : report_.models) {
-      current_ = &model;
-      if (model.error.empty()) NIBBLE_DO(note(measure_alone(model)));
-      if (model.error.empty()) NIBBLE_DO(note(measure_weights(model)));
-    }
+    NIBBLE_DO(each([&](ComparedModel& model) { return measure_answers(model); }));
+    NIBBLE_DO(each([&](ComparedModel& model) { return measure_weights(model); }));
+    // One right after the other: what else the machine does changes in the course of long runs.
+    NIBBLE_DO(measure_speed(report_.original));
+    NIBBLE_DO(each([&](ComparedModel& model) { return measure_speed(model); }));
     return std::move(report_);
   }
 
  private:
+  /// All that nothing has gone wrong with yet.
+  Status each(const std::function<Status(ComparedModel&)>& measure) {
+    for (ComparedModel& model : report_.models) {
+      current_ = &model;
+      if (model.error.empty()) NIBBLE_DO(note(measure(model)));
+    }
+    return {};
+  }
+
   /// Whoever asked to stop means all of it; anything else is the current model's own trouble.
   Status note(const Status& status) {
     if (status || status.error().code() == ErrorCode::cancelled) return status;
@@ -110,9 +120,10 @@ class Comparer {
       EvaluateOptions first = evaluate_options();
       first.models = {options_.source};
       first.chunks = 1;
-      NIBBLE_TRY([[maybe_unused]] const auto one, evaluate(first));
+      ModelProgress progress(progress_, original.name);
+      NIBBLE_TRY([[maybe_unused]] const auto one, evaluate(first, progress));
     }
-    return measure_alone(original);
+    return measure_answers(original);
   }
 
   /// Importance rounding needs the same statistics for every level: the text is run once.
@@ -201,12 +212,17 @@ class Comparer {
     report_.tokens = result.tokens;
   }
 
-  Status measure_alone(ComparedModel& model) {
+  Status measure_speed(ComparedModel& model) {
     ModelProgress progress(progress_, model.name);
     BenchmarkOptions speed = options_.speed;
     speed.model = model.path;
     speed.threads = options_.threads;
     NIBBLE_TRY(model.speed, benchmark(speed, progress));
+    return {};
+  }
+
+  Status measure_answers(ComparedModel& model) {
+    ModelProgress progress(progress_, model.name);
     if (!options_.task.empty()) {
       const TaskOptions task = {
           .model = model.path, .file = options_.task, .threads = options_.threads};

@@ -155,7 +155,8 @@ std::string speed_section(const CompareReport& report) {
   return out + "</div>\n" +
          paragraph("note",
                    fmt::format("Medians of {} rounds, thin lines from the slowest to the fastest: "
-                               "{} tokens generated, a prompt of {} tokens.",
+                               "{} tokens generated, a prompt of {} tokens. Long lines mean that "
+                               "the machine was busy with other things.",
                                speed.rounds, speed.generated_tokens, speed.prompt_tokens));
 }
 

@@ -59,21 +59,25 @@ std::vector<std::string> names_of(const std::vector<std::string>& paths) {
 
 Place::~Place() {
   std::error_code ignored;
-  if (!path_.empty() && !kept_) std::filesystem::remove_all(path_, ignored);
+  if (path_.empty()) return;
+  if (!kept_)
+    std::filesystem::remove_all(path_, ignored);
+  else if (made_)
+    std::filesystem::remove(path_, ignored);  // not where something is in it
 }
 
 Result<Place> Place::make(const std::string& keep, const std::string& scratch) {
   if (!keep.empty()) {
     std::error_code error;
-    std::filesystem::create_directory(keep, error);
+    const bool made = std::filesystem::create_directory(keep, error);
     if (error || !std::filesystem::is_directory(keep, error))
       return fail(ErrorCode::io, "{}: cannot make this directory{}{}", keep, error ? ": " : "",
                   error ? error.message() : "");
-    return Place(keep, true);
+    return Place(keep, true, made);
   }
   std::string path = (scratch.empty() ? "." : scratch) + "/nibble-compare-XXXXXX";
   if (!::mkdtemp(path.data())) return system_error(path, "cannot make a directory");
-  return Place(path, false);
+  return Place(path, false, true);
 }
 
 }  // namespace nibble

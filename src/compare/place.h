@@ -21,13 +21,15 @@ Result<std::vector<Target>> parse_targets(const std::vector<std::string>& target
 /// What a finished model is called: its last name, or the whole path where others have that too.
 std::vector<std::string> names_of(const std::vector<std::string>& paths);
 
-/// A directory that is there as long as this object; its contents go with it unless it is kept.
+/// A directory that is there as long as this object, and goes with its contents. One that is kept
+/// goes only if it was made here and nothing came into it.
 class Place {
  public:
   Place(Place&& other) noexcept { *this = std::move(other); }
   Place& operator=(Place&& other) noexcept {
     std::swap(path_, other.path_);
     std::swap(kept_, other.kept_);
+    std::swap(made_, other.made_);
     return *this;
   }
   ~Place();
@@ -37,9 +39,10 @@ class Place {
   std::string operator/(const std::string& entry) const { return path_ + "/" + entry; }
 
  private:
-  Place(std::string path, bool kept) : path_(std::move(path)), kept_(kept) {}
+  Place(std::string path, bool kept, bool made)
+      : path_(std::move(path)), kept_(kept), made_(made) {}
   std::string path_;  // empty: moved from
-  bool kept_ = false;
+  bool kept_ = false, made_ = false;
 };
 
 }  // namespace nibble

@@ -121,11 +121,13 @@ std::string cell(const Column& column, const CompareReport& report, const Compar
 
 bool is_best(const Column& column, const CompareReport& report, const ComparedModel& model) {
   if (!column.cost || !complete(model) || &model == &report.original) return false;
-  const auto models = measured_models(report);
   const double cost = column.cost(report, model);
-  return models.size() > 1 && std::all_of(models.begin(), models.end(), [&](const Row* other) {
-           return cost <= column.cost(report, *other);
-         });
+  bool some_worse = false;
+  for (const Row* other : measured_models(report)) {
+    if (column.cost(report, *other) < cost) return false;
+    some_worse = some_worse || column.cost(report, *other) > cost;
+  }
+  return some_worse;
 }
 
 std::vector<const ComparedModel*> by_reply_time(const CompareReport& report) {

@@ -22,7 +22,7 @@ std::vector<Column> chat_columns(const CompareReport& report);
 
 /// What a column says of a model; "–" where it was not measured.
 std::string cell(const Column& column, const CompareReport& report, const ComparedModel& model);
-/// True for the best of several models.
+/// True for the best, where they are not all alike.
 bool is_best(const Column& column, const CompareReport& report, const ComparedModel& model);
 
 /// The models by the time of a reply, and what is to be said of each as a partner in conversation.

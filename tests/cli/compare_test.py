@@ -134,7 +134,7 @@ def bad_input(test):
     model, made = ["model", *QUICK], ["--to", "Q8_0", *FAST]
     test.refused(["nothing to compare"], *model)
     test.refused(["SRC"])
-    test.refused(["none"], "none", *made)
+    test.refused(["none"], "none", *made, "--keep", "new")
     test.refused(["twice"], *model, "--to", "Q8_0", "--to", "gguf:Q8_0")
     test.refused(["no/such"], *model, *made, "-o", "no/such/report.html")
     test.refused(["kept", "directory"], *model, *made, "-o", "kept")

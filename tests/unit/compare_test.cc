@@ -166,6 +166,10 @@ TEST(Place, IsGoneUnlessKept) {
     write_file(*place / "x", "data");
   }
   EXPECT_EQ(read_file(dir / "kept/x"), "data");
+  { EXPECT_TRUE(Place::make(dir / "empty", dir.path())); }
+  EXPECT_EQ(dir.files(), 1u);  // nothing came into it
+  { EXPECT_TRUE(Place::make(dir / "kept", dir.path())); }
+  EXPECT_EQ(read_file(dir / "kept/x"), "data");
   EXPECT_FALSE(Place::make(dir / "no/such", dir.path()));
   EXPECT_FALSE(Place::make("", dir / "none"));
 }
