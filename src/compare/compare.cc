@@ -269,7 +269,11 @@ class Comparer {
 
 Result<CompareReport> compare(const CompareOptions& options, Progress& progress) {
   NIBBLE_DO(check(options));
-  return Comparer(options, progress).run();
+  auto report = Comparer(options, progress).run();
+  // What a step says of going on later holds for that step alone.
+  if (!report && report.error().code() == ErrorCode::cancelled)
+    return fail(ErrorCode::cancelled, "stopped before everything was measured");
+  return report;
 }
 
 }  // namespace nibble
