@@ -7,6 +7,7 @@ namespace nibble {
 namespace {
 
 constexpr double kStandardErrors = 2;
+constexpr double kSameTime = 1.03;  // of a reply: what is slower than that is not as fast
 
 double largest(const std::vector<double>& rates) {
   return *std::max_element(rates.begin(), rates.end());
@@ -55,6 +56,9 @@ const ComparedModel* beaten_by(const CompareReport& report, const ComparedModel&
   const ComparedModel* best = nullptr;
   for (const ComparedModel* other : measured_models(report)) {
     if (other == &model || !other->divergence) continue;
+    // Rounds that overlap because the machine was busy prove nothing.
+    if (reply_time(report, *other).typical > kSameTime * reply_time(report, model).typical)
+      continue;
     const int bytes = other->bytes < model.bytes ? -1 : other->bytes > model.bytes ? 1 : 0;
     const int each[] = {by_quality(*other, model), by_speed(report, *other, model),
                         size ? bytes : 0};

@@ -27,8 +27,9 @@ std::vector<const ComparedModel*> measured_models(const CompareReport& report);
 int by_quality(const ComparedModel& a, const ComparedModel& b);
 int by_speed(const CompareReport& report, const ComparedModel& a, const ComparedModel& b);
 
-/// The best model that is better than `model` in something and worse in nothing of quality, speed
-/// and, with `size`, bytes; nullptr if there is none. Without a text none is beaten.
+/// The best model that is clearly better than `model` in something and clearly worse in nothing of
+/// quality, speed and, with `size`, bytes, and whose typical reply takes no longer either; nullptr
+/// if there is none. Without a text none is beaten.
 const ComparedModel* beaten_by(const CompareReport& report, const ComparedModel& model, bool size);
 
 /// Those than which none is both smaller and of less divergence, by size.

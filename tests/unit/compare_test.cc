@@ -183,6 +183,12 @@ TEST(Verdict, BeatenOnlyBeyondTheNoise) {
   EXPECT_EQ(beaten_by(report, report.models[2], false), nullptr);
   EXPECT_EQ(beaten_by(report, report.models[3], true), nullptr);  // smaller
   EXPECT_EQ(beaten_by(report, report.models[3], false), &report.models[0]);
+  // A busy machine: the rounds of all overlap, and what looks faster is not called beaten.
+  report.models[3].speed->decode_tokens_per_second = 40;
+  for (double* round :
+       {&report.models[3].speed->decode_rounds[0], &report.models[0].speed->decode_rounds[0]})
+    *round = 1;
+  EXPECT_EQ(beaten_by(report, report.models[3], false), nullptr);
   report.models[0].error = "broken";
   EXPECT_EQ(beaten_by(report, report.models[1], true), &report.models[2]);
 }
