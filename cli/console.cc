@@ -63,23 +63,6 @@ Result<std::string> parse_bytes(std::string_view text) {
   return fail(ErrorCode::invalid, "'{}' is no size; say it like 5GiB, 5.5GB or 700MB", text);
 }
 
-std::string human_bytes(std::uint64_t bytes) {
-  static constexpr const char* units[] = {"B", "kB", "MB", "GB", "TB"};
-  double value = double(bytes);
-  int unit = 0;
-  while (value >= 999.5 && unit < 4) value /= 1000, ++unit;
-  if (unit == 0) return fmt::format("{} B", bytes);
-  return fmt::format("{:.{}f} {}", value, value < 10 ? 2 : 1, units[unit]);
-}
-
-std::string human_seconds(double seconds) {
-  if (seconds < 10) return fmt::format("{:.1f}s", seconds);
-  const long s = long(seconds + 0.5);
-  if (s < 60) return fmt::format("{}s", s);
-  if (s < 3600) return fmt::format("{}m{:02}s", s / 60, s % 60);
-  return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
-}
-
 void watch_interrupts() {
   struct sigaction action = {};
   action.sa_handler = [](int) { interrupt_flag.store(true); };

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/human.h"
 #include "nibble/error.h"
 #include "nibble/progress.h"
 
@@ -17,6 +18,7 @@ namespace nibble::cli {
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitFault = 1;        // a fault of nibble itself
 inline constexpr int kExitBadInput = 2;     // arguments, files, the system said no
+inline constexpr int kExitSome = 3;         // some of what was asked for could not be done
 inline constexpr int kExitCancelled = 130;  // Ctrl-C, as shells report it
 
 /// Prints `nibble: <message>` in one line on stderr and returns the exit code for it.
@@ -27,11 +29,6 @@ int print_json(const nlohmann::ordered_json& document);
 
 /// The bytes that "5.5GiB", "90 MB", "4G" (decimal, like GB) or "123456" stand for, as digits.
 Result<std::string> parse_bytes(std::string_view text);
-
-/// "1.50 GB", "270.9 MB" (decimal units), "7 B".
-std::string human_bytes(std::uint64_t bytes);
-/// "1h02m", "3m05s", "12s", "0.4s".
-std::string human_seconds(double seconds);
 
 /// Makes Ctrl-C set a flag that ConsoleProgress::cancelled() sees; a second one kills.
 void watch_interrupts();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/console.h"
+#include "compare/svg.h"
 
 namespace nibble::cli {
 namespace {
@@ -20,40 +21,24 @@ double bits(const QuantizeReport& report, std::uint64_t bytes) {
   return 8 * double(bytes) / double(report.parameters);
 }
 
-/// Maps a range of values to a range of the drawing.
-struct Axis {
-  double low, high, from, to;
-  double at(double x) const { return from + (x - low) / (high - low) * (to - from); }
-};
-
-std::string line(double x1, double y1, double x2, double y2) {
-  return fmt::format(
-      "<line x1='{:.1f}' y1='{:.1f}' x2='{:.1f}' y2='{:.1f}' stroke='#8888' stroke-width='1'/>\n",
-      x1, y1, x2, y2);
-}
-
-std::string text(double x, double y, const char* anchor, const std::string& words) {
-  return fmt::format("<text x='{:.1f}' y='{:.1f}' text-anchor='{}'>{}</text>\n", x, y, anchor,
-                     words);
-}
+constexpr const char* kGrid = "stroke='#8888' stroke-width='1'";
+constexpr const char* kMiddle = "text-anchor='middle'";
+constexpr const char* kEnd = "text-anchor='end'";
 
 std::string dot(double x, double y, const char* fill, const std::string& words) {
-  return fmt::format(
-      "<circle cx='{:.1f}' cy='{:.1f}' r='5' fill='{}' stroke='#c33' stroke-width='2'>"
-      "<title>{}</title></circle>\n",
-      x, y, fill, words);
+  return svg::circle(x, y, 5, fmt::format("fill='{}' stroke='#c33' stroke-width='2'", fill), words);
 }
 
-std::string grid(const Axis& x, const Axis& y) {
+std::string grid(const svg::Axis& x, const svg::Axis& y) {
   std::string out;
   const double step = x.high - x.low > 6 ? 1 : 0.5;
   for (double b = std::ceil(x.low / step) * step; b <= x.high; b += step) {
-    out += line(x.at(b), kTop, x.at(b), kHeight - kBottom);
-    out += text(x.at(b), kHeight - kBottom + 18, "middle", fmt::format("{:g}", b));
+    out += svg::line(x.at(b), kTop, x.at(b), kHeight - kBottom, kGrid);
+    out += svg::text(x.at(b), kHeight - kBottom + 18, kMiddle, fmt::format("{:g}", b));
   }
   for (double e = std::ceil(y.low); e <= y.high; ++e) {
-    out += line(kLeft, y.at(e), kWidth - kRight, y.at(e));
-    out += text(kLeft - 8, y.at(e) + 4, "end", fmt::format("{:g}", std::pow(10, e)));
+    out += svg::line(kLeft, y.at(e), kWidth - kRight, y.at(e), kGrid);
+    out += svg::text(kLeft - 8, y.at(e) + 4, kEnd, fmt::format("{:g}", std::pow(10, e)));
   }
   return out;
 }
@@ -100,17 +85,18 @@ std::string frontier_svg(const QuantizeReport& report) {
   const auto [left, right] = std::minmax_element(all.begin(), all.end());
   const auto below = [](const auto& a, const auto& b) { return a.second < b.second; };
   const auto [bottom, top] = std::minmax_element(all.begin(), all.end(), below);
-  const Axis x{left->first - 0.2, right->first + 0.2, kLeft, kWidth - kRight};
-  const Axis y{bottom->second - 0.1, top->second + 0.1, kHeight - kBottom, kTop};
+  const svg::Axis x{left->first - 0.2, right->first + 0.2, kLeft, kWidth - kRight};
+  const svg::Axis y{bottom->second - 0.1, top->second + 0.1, kHeight - kBottom, kTop};
 
   std::string out = fmt::format(
       "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {0} {1}' width='{0}' height='{1}' "
       "font-family='sans-serif' font-size='12'>\n<rect width='{0}' height='{1}' fill='#fff'/>\n",
       kWidth, kHeight);
   out += grid(x, y);
-  out += text(kWidth / 2, 22, "middle", "KL divergence of the predictions by size (nats a token)");
-  out += text(kWidth / 2, kHeight - 16, "middle",
-              fmt::format("bits per weight of the file ({} parameters)", report.parameters));
+  out +=
+      svg::text(kWidth / 2, 22, kMiddle, "KL divergence of the predictions by size (nats a token)");
+  out += svg::text(kWidth / 2, kHeight - 16, kMiddle,
+                   fmt::format("bits per weight of the file ({} parameters)", report.parameters));
   std::string path;
   for (const auto& [b, kld] : curve) path += fmt::format("{:.1f},{:.1f} ", x.at(b), y.at(kld));
   out += "<polyline fill='none' stroke='#36c' stroke-width='2' points='" + path + "'/>\n";
@@ -120,8 +106,9 @@ std::string frontier_svg(const QuantizeReport& report) {
   if (budget.measured && *budget.measured > 0)
     out += dot(x.at(chosen), y.at(std::log10(*budget.measured)), "#c33",
                fmt::format("this file, measured: {:.5f}", *budget.measured));
-  out += text(kWidth - kRight - 8, kTop + 16, "end",
-              "line: best predicted for each size; circle: this file, predicted; dot: measured");
+  out +=
+      svg::text(kWidth - kRight - 8, kTop + 16, kEnd,
+                "line: best predicted for each size; circle: this file, predicted; dot: measured");
   return out + "</svg>\n";
 }
 

@@ -1,10 +1,9 @@
 // The user's own questions, judged by the text of the answer.
 #include <regex>
 
-#include "arch/arch.h"
 #include "base/jsonl.h"
+#include "eval/answer.h"
 #include "eval/metrics.h"
-#include "graph/generate.h"
 #include "nibble/evaluate.h"
 
 namespace nibble {
@@ -60,13 +59,6 @@ bool is_right(const Question& q, const std::string& answer) {
   return answer.find(q.expected) != std::string::npos;
 }
 
-Result<std::vector<Token>> prompt_tokens(const Tokenizer& tokenizer, const std::string& prompt) {
-  if (!tokenizer.has_chat_template()) return tokenizer.encode(prompt);
-  NIBBLE_TRY(const std::string text,
-             tokenizer.render_chat(Json::array({{{"role", "user"}, {"content", prompt}}}), true));
-  return tokenizer.encode(text, {.add_special = true, .parse_special = true});
-}
-
 }  // namespace
 
 Result<TaskScore> evaluate_task(const TaskOptions& options, Progress& progress) {
@@ -77,13 +69,10 @@ Result<TaskScore> evaluate_task(const TaskOptions& options, Progress& progress) 
                   parse_question(items[i]));
     questions.push_back(std::move(q));
   }
-  NIBBLE_TRY(const Model model, Model::open(options.model));
-  NIBBLE_TRY_IN(options.model, const Tokenizer tokenizer, Tokenizer::open(model.source()));
   const auto precision = options.fast ? Precision::fast : Precision::exact;
-  NIBBLE_TRY_IN(
-      options.model, const auto runtime,
-      Runtime::load(model, {.threads = options.threads, .precision = precision}, progress));
-  Session session(*runtime, model.config().context);
+  NIBBLE_TRY(auto answerer,
+             Answerer::load(options.model, {.threads = options.threads, .precision = precision},
+                            progress));
   TaskScore score;
   std::vector<double> right;
   progress.begin("answering", questions.size(), "questions");
@@ -91,13 +80,9 @@ Result<TaskScore> evaluate_task(const TaskOptions& options, Progress& progress) 
     if (progress.cancelled())
       return fail(ErrorCode::cancelled, "stopped after {} questions", right.size());
     const std::string where = fmt::format("{}: item {}", options.file, right.size() + 1);
-    NIBBLE_TRY_IN(where, const auto tokens, prompt_tokens(tokenizer, q.prompt));
-    session.truncate(0);
-    Sampler greedy({});
-    NIBBLE_TRY_IN(where, Generation answer,
-                  generate(session, tokenizer, tokens, greedy, q.max_tokens));
-    right.push_back(is_right(q, answer.text) ? 1 : 0);
-    score.items.push_back({q.prompt, q.expected, std::move(answer.text), right.back() > 0});
+    NIBBLE_TRY_IN(where, std::string answer, answerer.answer(q.prompt, q.max_tokens));
+    right.push_back(is_right(q, answer) ? 1 : 0);
+    score.items.push_back({q.prompt, q.expected, std::move(answer), right.back() > 0});
     progress.update(right.size());
   }
   progress.end();
