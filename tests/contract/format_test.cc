@@ -112,7 +112,7 @@ TEST_P(FormatContract, EveryFieldSurvivesAlone) {
     ASSERT_EQ(grid.dmin, copy.dmin);
   };
   Grid least;
-  least.d = 0.5f;
+  least.d = 0.25f;
   for (int s = 0; s < format.block() / layout.sub; ++s)
     least.sub_scale[s] = std::int16_t(std::max(layout.scale_min, 0));
   const auto all = all_codes();
