@@ -66,10 +66,11 @@ all-targets: bootstrap
 	cmake --build --preset release --parallel $(JOBS)
 
 .venv/.ready: tests/interop/requirements.txt
-.venv-torch/.ready: tests/interop/requirements-torch.txt
+.venv-torch/.ready: tests/interop/requirements-torch.txt tests/interop/requirements-gptqmodel.txt
 .venv/.ready .venv-torch/.ready: | bootstrap
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	$(if $(word 2,$^),BUILD_CUDA_EXT=0 GPTQMODEL_FORCE_BUILD=1 $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -r $(word 2,$^))
 	touch $@
 
 $(models)/plain/model.safetensors: scripts/make_model.py | .venv/.ready
