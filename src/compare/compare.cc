@@ -65,7 +65,7 @@ class Comparer {
     }
     NIBBLE_DO(measure_original());
     NIBBLE_DO(calibrate_once(targets));
-    for (const Target& target : targets) NIBBLE_DO(note(make(target, *place)));
+    for (const CompareTarget& target : targets) NIBBLE_DO(note(make(target, *place)));
     for (const std::string& name : names_of(options_.files)) {
       const std::size_t index = report_.models.size() - targets.size();
       report_.models.push_back({.name = name, .path = options_.files[index], .error = {}});
@@ -127,10 +127,10 @@ class Comparer {
   }
 
   /// Importance rounding needs the same statistics for every level: the text is run once.
-  Status calibrate_once(const std::vector<Target>& targets) {
+  Status calibrate_once(const std::vector<CompareTarget>& targets) {
     const QuantizeOptions& how = options_.quantize;
     const auto levels = std::count_if(targets.begin(), targets.end(),
-                                      [](const Target& target) { return target.gguf; });
+                                      [](const CompareTarget& target) { return target.gguf; });
     if (levels < 2 || !(how.fast || how.recipe == "importance")) return {};
     if (!how.calibration.empty() && is_imatrix(how.calibration)) return {};
     NIBBLE_TRY(statistics_, Place::make("", options_.scratch));
@@ -146,7 +146,7 @@ class Comparer {
     return {};
   }
 
-  Status make(const Target& target, const Place& place) {
+  Status make(const CompareTarget& target, const Place& place) {
     ComparedModel& model = report_.models.emplace_back();
     model.name = target.name;
     model.path = place / target.entry;

@@ -26,8 +26,8 @@ std::string file_name(std::string_view name) {
 
 }  // namespace
 
-Result<std::vector<Target>> parse_targets(const std::vector<std::string>& targets) {
-  std::vector<Target> out;
+Result<std::vector<CompareTarget>> parse_targets(const std::vector<std::string>& targets) {
+  std::vector<CompareTarget> out;
   std::set<std::string> entries;
   for (const std::string& text : targets) {
     const bool gguf = text.starts_with(kGguf);
@@ -35,7 +35,7 @@ Result<std::vector<Target>> parse_targets(const std::vector<std::string>& target
     if (name.empty())
       return fail(ErrorCode::invalid, "'{}' is no target; say Q4_K_M or gptq:int4-g128", text);
     const bool directory = !gguf && name.find(':') != std::string::npos;
-    Target target{name, file_name(name) + (directory ? "" : ".gguf"), !directory};
+    CompareTarget target{name, file_name(name) + (directory ? "" : ".gguf"), !directory};
     if (!entries.insert(target.entry).second)
       return fail(ErrorCode::invalid, "{} is asked for twice", name);
     out.push_back(std::move(target));

@@ -8,7 +8,7 @@
 
 namespace nibble {
 
-struct Target {
+struct CompareTarget {
   std::string name;   // "Q4_K_M", "gptq:int4-g128": what quantize() is told, and what people read
   std::string entry;  // of the directory they are made in: "Q4_K_M.gguf", "gptq-int4-g128"
   bool gguf = true;
@@ -16,7 +16,7 @@ struct Target {
 
 /// "gguf:" in front is dropped; a target with another scheme becomes a directory. Errors: none, or
 /// one twice.
-Result<std::vector<Target>> parse_targets(const std::vector<std::string>& targets);
+Result<std::vector<CompareTarget>> parse_targets(const std::vector<std::string>& targets);
 
 /// What a finished model is called: its last name, or the whole path where others have that too.
 std::vector<std::string> names_of(const std::vector<std::string>& paths);
