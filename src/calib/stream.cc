@@ -73,8 +73,8 @@ const TapMoments* BlockStream::moments(const std::string& tap) {
 }
 
 Status BlockStream::replace(const std::string& weight, const Format& format,
-                            std::span<const std::byte> bytes) {
-  return runtime_->replace(weight, format, bytes);
+                            std::span<const std::byte> bytes, const ColumnOrder& order) {
+  return runtime_->replace(weight, format, bytes, order);
 }
 
 Status BlockStream::leave(const Progress& progress) { return run(true, nullptr, progress); }

@@ -39,7 +39,8 @@ class BlockStream {
   /// Gives back their memory.
   void forget(const std::string& tap) { moments_.erase(tap); }
   /// Puts quantized bytes in place of a weight of this block.
-  Status replace(const std::string& weight, const Format& format, std::span<const std::byte> bytes);
+  Status replace(const std::string& weight, const Format& format, std::span<const std::byte> bytes,
+                 const ColumnOrder& order = nullptr);
   /// Runs the windows through the block as it now is: the inputs of the next one.
   Status leave(const Progress& progress);
 

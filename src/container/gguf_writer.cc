@@ -206,7 +206,7 @@ class GgufFiles final : public GgufWriter {
     return file.write_at(tensor.offset, padding);
   }
 
-  Status read_back(std::size_t index, std::span<std::byte> bytes) const override {
+  Status read_back(std::size_t index, std::span<std::byte> bytes) override {
     const Left& tensor = left_[index];
     NIBBLE_CHECK(bytes.size() == tensors_[index].bytes);
     return files_[tensor.file].read_at(tensor.offset, bytes);

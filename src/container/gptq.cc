@@ -183,16 +183,22 @@ Result<bool> has_zero_points(const Parts& parts, const Settings& settings) {
 
 class GptqPacker final : public Packer {
  public:
-  GptqPacker(unsigned bits, std::uint64_t group, bool symmetric, bool version_two)
-      : bits_(bits), group_(group), symmetric_(symmetric), version_two_(version_two) {
-    format_ = find_format(fmt::format(
-        "int{}_{}{}", bits, group > 0 ? fmt::format("g{}", group) : "row", symmetric ? "" : "_zp"));
+  struct Options {
+    bool symmetric, version_two, act_order;
+  };
+
+  GptqPacker(unsigned bits, std::uint64_t group, const Options& options)
+      : bits_(bits), group_(group), options_(options) {
+    format_ =
+        find_format(fmt::format("int{}_{}{}", bits, group > 0 ? fmt::format("g{}", group) : "row",
+                                options.symmetric ? "" : "_zp"));
   }
 
   const Format& format() const override { return *format_; }
+  bool act_order() const override { return options_.act_order; }
 
   Json settings(const std::vector<std::string>& kept) const override {
-    const char* label = version_two_ ? "gptq_v2" : "gptq";
+    const char* label = options_.version_two ? "gptq_v2" : "gptq";
     Json dynamic = Json::object();  // patterns of modules, "-:" leaves them alone
     for (const std::string& module : kept)
       if (module != "lm_head") dynamic["-:^" + module + "$"] = Json::object();
@@ -201,8 +207,8 @@ class GptqPacker final : public Packer {
               {"dynamic", dynamic},
               {"bits", bits_},
               {"group_size", group_ > 0 ? std::int64_t(group_) : -1},
-              {"sym", symmetric_},
-              {"desc_act", false},
+              {"sym", options_.symmetric},
+              {"desc_act", options_.act_order},
               {"checkpoint_format", label},
               {"pack_dtype", "int32"},
               {"lm_head", false}}}};
@@ -235,7 +241,7 @@ class GptqPacker final : public Packer {
                      const std::uint64_t g = b * n / group;
                      const auto zero = std::uint32_t(int(grid.dmin) + (1 << (bits_ - 1)));
                      put_field(parts[1], g * rows * bits_ / 32, 1, row, bits_,
-                               zero - (version_two_ ? 0 : 1));
+                               zero - (options_.version_two ? 0 : 1));
                      put_number(parts[2], *find_dtype("F16"), g * rows + row, grid.d);
                    });
     for (std::uint64_t j = 0; j < columns; ++j)
@@ -249,7 +255,7 @@ class GptqPacker final : public Packer {
 
   unsigned bits_;
   std::uint64_t group_;  // 0: the whole row
-  bool symmetric_, version_two_;
+  Options options_;
   const Format* format_;
 };
 
@@ -266,10 +272,13 @@ class Gptq final : public Scheme {
       return fail(ErrorCode::invalid, "'{}': GPTQ checkpoints are int2, int3, int4 or int8", text);
     NIBBLE_TRY(const std::uint64_t group, words.take_group(128));
     // Version 1 has no zero point 0.
-    const bool asymmetric = words.take("asym"), version_two = words.take("v2") || asymmetric;
+    GptqPacker::Options options{};
+    options.symmetric = !words.take("asym");
+    options.version_two = words.take("v2") || !options.symmetric;
+    options.act_order = words.take("actorder");
     words.take("sym");
     NIBBLE_DO(words.done());
-    return std::make_unique<GptqPacker>(bits, group, !asymmetric, version_two);
+    return std::make_unique<GptqPacker>(bits, group, options);
   }
 
   Result<Unpacked> unpack(const Json& json, const RawTensors& tensors) const override {

@@ -143,8 +143,8 @@ class Directory final : public HfWriter {
     return all.size() == info.bytes ? complete(index) : Status{};
   }
 
-  Status read_back(std::size_t index, std::span<std::byte> bytes) const override {
-    const HfTensor& tensor = directory_.tensors[index];
+  Status read_back(std::size_t index, std::span<std::byte> bytes) override {
+    HfTensor& tensor = directory_.tensors[index];
     std::vector<std::vector<std::byte>> data;
     if (tensor.info.name.empty()) return fail(ErrorCode::invalid, "{}: nothing is kept", path_);
     for (const Placed& each : arrangement_.parts[index]) {
@@ -161,6 +161,13 @@ class Directory final : public HfWriter {
       raw.push_back({part.name, part.dtype, part.shape, data[i]});
     }
     return unpack(tensor, raw, bytes);
+  }
+
+  void set_order(std::size_t index, ColumnOrder order) override {
+    directory_.tensors[index].info.order = std::move(order);
+  }
+  ColumnOrder order(std::size_t index) const override {
+    return directory_.tensors[index].info.order;
   }
 
   void keep(std::size_t index) override { done_[index] = true; }
@@ -234,7 +241,7 @@ class Directory final : public HfWriter {
     return {};
   }
 
-  Status unpack(const HfTensor& tensor, const std::vector<RawTensor>& raw,
+  Status unpack(HfTensor& tensor, const std::vector<RawTensor>& raw,
                 std::span<std::byte> bytes) const {
     const Json config = directory_.packer->settings(directory_.kept);
     for (const Scheme* scheme : scheme_registry()) {
@@ -245,6 +252,7 @@ class Directory final : public HfWriter {
       if (unpacked.tensors.size() != 1 || unpacked.tensors[0]->info().bytes != bytes.size()) break;
       std::vector<std::byte> rows(bytes.size());
       unpacked.tensors[0]->read(0, tensor.info.rows(), rows.data());
+      tensor.info.order = unpacked.tensors[0]->info().order;
       reorder(tensor, rows, bytes, false);
       return {};
     }

@@ -52,6 +52,8 @@ class Packer {
   virtual const Format& format() const = 0;
   /// The rounding that everybody expects of such files; empty: the best there is.
   virtual std::string_view usual_rounding() const { return ""; }
+  /// Groups are of columns that matter alike, not of neighbours (TensorInfo::order).
+  virtual bool act_order() const { return false; }
   /// config.json gets these fields; `kept`: linear layers that are not quantized.
   virtual Json settings(const std::vector<std::string>& kept) const = 0;
   /// The tensors that a matrix becomes. weight.name is its name in an unquantized checkpoint, the

@@ -25,7 +25,11 @@ class Writer {
   virtual Status write(std::size_t index,
                        std::span<const std::byte> bytes) = 0;  // appends to tensor `index`
   /// Reads back a whole tensor that an earlier run has written. Errors: the file ends before it.
-  virtual Status read_back(std::size_t index, std::span<std::byte> bytes) const = 0;
+  virtual Status read_back(std::size_t index, std::span<std::byte> bytes) = 0;
+  /// The order in which the columns of a tensor are stored, said before write() or found by
+  /// read_back(); null: their own. Only where the container can say it.
+  virtual void set_order(std::size_t, ColumnOrder) {}
+  virtual ColumnOrder order(std::size_t) const { return nullptr; }
   /// Takes such a tensor as written.
   virtual void keep(std::size_t index) = 0;
   virtual void leave() = 0;

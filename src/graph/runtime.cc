@@ -111,9 +111,10 @@ Runtime::Runtime(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Runtime::~Runtime() = default;
 
 Status Runtime::replace(const std::string& weight, const Format& format,
-                        std::span<const std::byte> bytes) {
+                        std::span<const std::byte> bytes, const ColumnOrder& order) {
   Matrix& matrix = state_->matrices.at(weight);
   NIBBLE_TRY(matrix, Matrix::pack(format, matrix.rows(), matrix.columns(), bytes, state_->pool));
+  matrix.set_order(order);
   return {};
 }
 

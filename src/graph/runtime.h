@@ -36,7 +36,8 @@ class Runtime {
   ~Runtime();
 
   /// Puts other bytes of the same shape in place of a weight matrix, when no session is running.
-  Status replace(const std::string& weight, const Format& format, std::span<const std::byte> bytes);
+  Status replace(const std::string& weight, const Format& format, std::span<const std::byte> bytes,
+                 const ColumnOrder& order = nullptr);
 
   const Graph& graph() const;
   ThreadPool& pool();

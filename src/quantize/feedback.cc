@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "arch/arch.h"
 #include "container/imatrix.h"
@@ -14,12 +15,37 @@ namespace {
 constexpr double kShrinkages[] = {0.1, 0.3, 0.6};
 constexpr std::uint64_t kOverhead = 600u << 20;  // the program, one window, tensors being written
 
+SecondMoment sorted(const SecondMoment& moment, const std::vector<std::uint32_t>& order) {
+  SecondMoment out{.columns = moment.columns, .count = moment.count, .values = {}};
+  out.values.reserve(moment.values.size());
+  for (const std::uint32_t row : order)
+    for (const std::uint32_t column : order)
+      out.values.push_back(moment.values[row * std::size_t(moment.columns) + column]);
+  for (std::size_t j = 0; j < moment.largest.size(); ++j)
+    out.largest.push_back(moment.largest[order[j]]);
+  return out;
+}
+
+/// Column j is the one that was order[j].
+decltype(RoundTask::load) in_order(decltype(RoundTask::load) load, ColumnOrder order) {
+  return [load = std::move(load), order](std::int64_t begin, std::int64_t end, float* out) {
+    load(begin, end, out);
+    std::vector<float> row(order->size());
+    for (std::int64_t r = begin; r < end; ++r, out += row.size()) {
+      for (std::size_t j = 0; j < row.size(); ++j) row[j] = out[(*order)[j]];
+      std::ranges::copy(row, out);
+    }
+  };
+}
+
 }  // namespace
 
 Result<std::unique_ptr<FeedbackSource>> FeedbackSource::open(const Model& model,
                                                              const Corpus& corpus, int threads,
-                                                             const std::string& folder) {
+                                                             const std::string& folder,
+                                                             bool act_order) {
   auto out = std::unique_ptr<FeedbackSource>(new FeedbackSource());
+  out->act_order_ = act_order;
   NIBBLE_TRY(out->stream_, BlockStream::open(model, corpus, threads, folder));
   const Graph& graph = model.graph();
   for (std::size_t b = 0; b < graph.blocks.size(); ++b)
@@ -85,13 +111,33 @@ const Result<FeedbackFactor>& FeedbackSource::factor(Tap& tap, const SecondMomen
   return tap.factors.emplace(std::pair(block, shrinkage), std::move(made)).first->second;
 }
 
+const TapMoments* FeedbackSource::moments(const std::string& tap) {
+  const auto found = taps_.find(tap);
+  return found != taps_.end() && found->second.sorted ? &*found->second.sorted
+                                                      : stream_->moments(tap);
+}
+
+/// Takes the place of what the stream has, which then needs no memory.
+void FeedbackSource::sort(const std::string& name, Tap& tap, const TapMoments& moments) {
+  std::vector<std::uint32_t> order(tap.mean_square.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+    return tap.mean_square[a] > tap.mean_square[b];
+  });
+  tap.sorted = TapMoments{sorted(moments.train, order), sorted(moments.held_out, order)};
+  for (std::size_t j = 0; j < order.size(); ++j)
+    tap.mean_square[j] = tap.sorted->train.mean_square(std::int64_t(j));
+  tap.order = std::make_shared<const std::vector<std::uint32_t>>(std::move(order));
+  stream_->forget(name);
+}
+
 Result<FeedbackChoice> FeedbackSource::choose(const std::string& weight, RoundTask& task,
                                               const Rounder& rounder,
                                               std::span<const double> shrinkages,
                                               ThreadPool& pool) {
   FeedbackChoice choice;
   const std::string& tap_name = weights_.at(weight).second;
-  const TapMoments* moments = stream_->moments(tap_name);
+  const TapMoments* moments = this->moments(tap_name);
   if (!moments) {
     choice.fallback = "no token of the text reaches it";
     return choice;
@@ -105,6 +151,8 @@ Result<FeedbackChoice> FeedbackSource::choose(const std::string& weight, RoundTa
       choice.fallback = "its inputs are not finite";
       return choice;
     }
+  if (act_order_ && !tap.order) sort(tap_name, tap, *moments), moments = &*tap.sorted;
+  if (tap.order) task.load = in_order(std::move(task.load), tap.order);
   task.stats = {.mean_square = tap.mean_square, .count = moments->train.count};
 
   MatrixSample sample(task);
@@ -143,14 +191,19 @@ std::span<const float> FeedbackSource::mean_square(const std::string& weight) co
   return tap == taps_.end() ? std::span<const float>{} : std::span(tap->second.mean_square);
 }
 
+ColumnOrder FeedbackSource::order(const std::string& weight) const {
+  const auto tap = taps_.find(weights_.at(weight).second);
+  return tap == taps_.end() ? nullptr : tap->second.order;
+}
+
 Status FeedbackSource::put(const std::string& weight, const Format& format,
-                           std::span<const std::byte> bytes) {
+                           std::span<const std::byte> bytes, const ColumnOrder& order) {
   const std::string& tap = weights_.at(weight).second;
   if (--taps_[tap].weights == 0) {
     taps_.erase(tap);
     stream_->forget(tap);
   }
-  return stream_->replace(weight, format, bytes);
+  return stream_->replace(weight, format, bytes, order);
 }
 
 }  // namespace nibble

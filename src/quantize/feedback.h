@@ -15,9 +15,11 @@ namespace nibble {
 
 class FeedbackSource {
  public:
-  /// `model` must live as long. `folder`: as for BlockStream.
+  /// `model` must live as long. `folder`: as for BlockStream. `act_order`: matrices are rounded
+  /// with their columns sorted by the mean square of their inputs, largest first.
   static Result<std::unique_ptr<FeedbackSource>> open(const Model& model, const Corpus& corpus,
-                                                      int threads, const std::string& folder);
+                                                      int threads, const std::string& folder,
+                                                      bool act_order = false);
 
   /// Bytes of memory that the largest block needs, activations that wait not counted.
   static std::uint64_t memory_needed(const Model& model);
@@ -38,19 +40,29 @@ class FeedbackSource {
                             FeedbackChoice& choice, ThreadPool& pool);
   /// Of the inputs of a weight of the present block, once choose() has looked at it.
   std::span<const float> mean_square(const std::string& weight) const;
-  /// What was written for a weight of the present block.
-  Status put(const std::string& weight, const Format& format, std::span<const std::byte> bytes);
+  /// In which choose() has put the columns of a weight of the present block; null: their own.
+  ColumnOrder order(const std::string& weight) const;
+  /// What was written for a weight of the present block, and the order of its columns.
+  Status put(const std::string& weight, const Format& format, std::span<const std::byte> bytes,
+             const ColumnOrder& order = nullptr);
 
  private:
   FeedbackSource() = default;
   struct Tap {
     int weights = 0;  // of the block that read it and are not put() yet
     std::vector<float> mean_square;
+    ColumnOrder order = nullptr;
+    std::optional<TapMoments> sorted = {};                             // in that order
     std::map<std::pair<int, double>, Result<FeedbackFactor>> factors;  // by block and shrinkage
   };
   static const Result<FeedbackFactor>& factor(Tap& tap, const SecondMoment& moment, int block,
                                               double shrinkage, ThreadPool& pool);
 
+  /// nullptr: no token reaches it.
+  const TapMoments* moments(const std::string& tap);
+  void sort(const std::string& name, Tap& tap, const TapMoments& moments);
+
+  bool act_order_ = false;
   std::optional<BlockStream> stream_;
   std::map<std::string, std::pair<int, std::string>> weights_;  // block and tap of each
   int block_ = -1;

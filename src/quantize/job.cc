@@ -317,6 +317,11 @@ Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progres
   const bool budgeted = options.target.empty() && job.recipe.target == budget_name(options.budget);
   NIBBLE_TRY(const Target target, parse_target(budgeted ? "keep" : job.recipe.target));
   if (!plan_only) NIBBLE_DO(check_output(target, options));
+  if (target.packer && target.packer->act_order() && !job.rounder->needs_moments())
+    return fail(ErrorCode::invalid,
+                "--to {}: act-order sorts columns by what error feedback learns of them; take "
+                "--recipe gptq, or leave -actorder away",
+                target.text);
   if (target.packer && job.checkpoint->model())
     job.checkpoint = as_stored(std::move(job.checkpoint));
   std::vector<Override> overrides;

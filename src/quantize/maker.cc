@@ -65,11 +65,11 @@ class Maker {
   }
 
   /// Goes on as if it had made the tensor, of which these are the bytes.
-  Status take(std::size_t index, std::span<const std::byte> bytes) {
+  Status take(std::size_t index, std::span<const std::byte> bytes, const ColumnOrder& order) {
     const TensorInfo& tensor = job_.plan.tensors[index].tensor;
     if (!fed(tensor) || copied(job_, index)) return {};
     NIBBLE_DO(enter(tensor));
-    return feedback_->put(tensor.name, *tensor.format, bytes);
+    return feedback_->put(tensor.name, *tensor.format, bytes, order);
   }
 
  private:
@@ -188,8 +188,10 @@ class Maker {
       report.weighted_error += errors.weighted_error;
       report.squared_weight += errors.squared_weight;
     }
-    if (fed(tensor)) NIBBLE_DO(feedback_->put(tensor.name, *tensor.format, buffer.bytes()));
-    return out_.push(index, std::move(buffer));
+    if (!fed(tensor)) return out_.push(index, std::move(buffer));
+    const ColumnOrder order = feedback_->order(tensor.name);
+    NIBBLE_DO(feedback_->put(tensor.name, *tensor.format, buffer.bytes(), order));
+    return out_.push(index, std::move(buffer), order);
   }
 
   bool fed(const TensorInfo& tensor) const {
@@ -232,7 +234,7 @@ std::vector<std::size_t> order_of_work(const Job& job, const FeedbackSource* fee
 }
 
 /// Reads what an earlier run has written of a tensor; empty: nothing that can be used.
-std::vector<std::byte> read_back(const Job& job, std::size_t index, const Writer& writer) {
+std::vector<std::byte> read_back(const Job& job, std::size_t index, Writer& writer) {
   std::vector<std::byte> bytes(job.plan.tensors[index].tensor.bytes);
   if (!job.journal->find(index) || !writer.read_back(index, bytes)) bytes.clear();
   return bytes;
@@ -260,7 +262,9 @@ Status make_tensors(Job& job, int threads, ThreadPool& pool, Writer& writer, Qua
   check_journal(job, writer);
   std::unique_ptr<FeedbackSource> feedback;
   if (job.rounder->needs_moments() && job.windows) {
-    NIBBLE_TRY(feedback, FeedbackSource::open(*job.model, *job.windows, threads, job.spill_folder));
+    const Packer* packer = job.plan.target.packer.get();
+    NIBBLE_TRY(feedback, FeedbackSource::open(*job.model, *job.windows, threads, job.spill_folder,
+                                              packer && packer->act_order()));
   }
   std::uint64_t largest = 0, done = 0;
   for (const PlannedTensor& planned : job.plan.tensors)
@@ -274,8 +278,9 @@ Status make_tensors(Job& job, int threads, ThreadPool& pool, Writer& writer, Qua
       return fail(ErrorCode::cancelled, "stopped; the same command goes on from here");
     }
     const auto bytes = read_back(job, i, writer);
-    NIBBLE_DO_IN(job.checkpoint->source().path(),
-                 bytes.empty() ? maker.make(i, report.tensors[i]) : maker.take(i, bytes));
+    NIBBLE_DO_IN(job.checkpoint->source().path(), bytes.empty()
+                                                      ? maker.make(i, report.tensors[i])
+                                                      : maker.take(i, bytes, writer.order(i)));
     if (!bytes.empty()) NIBBLE_DO(from_json(*job.journal->find(i), report.tensors[i]));
     progress.update(done += job.checkpoint->tensors()[i].bytes);
   }

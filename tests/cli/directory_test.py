@@ -95,6 +95,22 @@ class Test:
         kept = json.loads((other / "config.json").read_text())["quantization_config"]["dynamic"]
         self.check(f"and the settings say so: {kept}", any("model.layers.0.mlp.up_proj" in pattern for pattern in kept))
 
+    def act_order(self):
+        """Columns that matter alike share a group, and that is said in full."""
+        plain, sorted_ = self.folder / "plain", self.folder / "sorted"
+        self.quantize(plain, "gptq:int4-g32", "--recipe", "gptq", "--calib", self.words)
+        self.quantize(sorted_, "gptq:int4-g32-actorder", "--recipe", "gptq", "--calib", self.words)
+        config = json.loads((sorted_ / "config.json").read_text())["quantization_config"]
+        self.check("desc_act", config["desc_act"] is True)
+        groups = struct.unpack(f"<{checkpoint.WIDTH}I", stored(sorted_)["model.layers.0.mlp.up_proj.g_idx"])
+        self.check("every group has its columns", sorted(groups) == [j // 32 for j in range(checkpoint.WIDTH)])
+        self.check("not those of neighbours", list(groups) != sorted(groups))
+        loss = [json.loads(self.nibble("eval", each, "--ref", self.model, "--text", self.words, "--chunks", "2", "--json"))["kld_mean"]
+                for each in (plain, sorted_)]
+        self.check(f"KL divergence with act-order {loss[1]}, without {loss[0]}", loss[1] < 2 * loss[0])
+        self.refused("act-order without error feedback", "--recipe gptq", "quantize", self.model, "-o", self.folder / "out", "--to",
+                     "gptq:int4-g32-actorder", "--recipe", "nearest")
+
     def again(self):
         """A checkpoint that was written is a source like any other, and --force replaces one."""
         first, second = self.folder / "first", self.folder / "second"
@@ -129,6 +145,7 @@ def main():
         test = Test(Program(sys.argv[1]), pathlib.Path(folder))
         test.every_target()
         test.shards()
+        test.act_order()
         test.again()
         test.refusals()
         sys.exit("\n".join(test.wrong) or 0)

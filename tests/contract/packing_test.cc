@@ -13,7 +13,7 @@ const std::map<std::string_view, std::vector<std::string>>& texts() {
   static const std::map<std::string_view, std::vector<std::string>> all = {
       {"gptq",
        {"int2-g32", "int3-g64", "int4", "int4-g32-asym", "int4-gchannel", "int8-g128-v2",
-        "int3-g128-asym"}},
+        "int3-g128-asym", "int4-g64-actorder"}},
       {"awq", {"int4", "int4-g64", "int4-g32"}},
       {"bitsandbytes", {"nf4", "fp4-f32", "int8"}},
       {"compressed-tensors",
