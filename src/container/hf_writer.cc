@@ -163,8 +163,8 @@ class Directory final : public HfWriter {
     return unpack(tensor, raw, bytes);
   }
 
-  void set_order(std::size_t index, ColumnOrder order) override {
-    directory_.tensors[index].info.order = std::move(order);
+  void set_order(std::size_t index, const ColumnOrder& order) override {
+    directory_.tensors[index].info.order = order;
   }
   ColumnOrder order(std::size_t index) const override {
     return directory_.tensors[index].info.order;
@@ -229,9 +229,8 @@ class Directory final : public HfWriter {
     std::vector<std::byte>().swap(bytes_[index]);
     const auto& placed = arrangement_.parts[index];
     std::vector<std::vector<std::byte>> data;
-    std::vector<std::span<std::byte>> spans;
     for (const Placed& each : placed) data.emplace_back(tensor.packed ? each.part.bytes() : 0);
-    for (auto& part : data) spans.emplace_back(part);
+    const std::vector<std::span<std::byte>> spans(data.begin(), data.end());
     if (tensor.packed)
       directory_.packer->pack(tensor.info, rows, spans);
     else

@@ -28,7 +28,7 @@ class Writer {
   virtual Status read_back(std::size_t index, std::span<std::byte> bytes) = 0;
   /// The order in which the columns of a tensor are stored, said before write() or found by
   /// read_back(); null: their own. Only where the container can say it.
-  virtual void set_order(std::size_t, ColumnOrder) {}
+  virtual void set_order(std::size_t, const ColumnOrder&) {}
   virtual ColumnOrder order(std::size_t) const { return nullptr; }
   /// Takes such a tensor as written.
   virtual void keep(std::size_t index) = 0;

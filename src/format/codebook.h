@@ -36,8 +36,9 @@ struct Codebook {
       const int number = int(code >> (12 * (i / width)) & 0xfff), count = int(points.size());
       const int digit = points[std::size_t(number % count)] >> (digit_bits * (i % width)) &
                         ((1 << digit_bits) - 1);
-      const int level = values[std::size_t(number / count * digits() + digit)];
-      out[i] = std::int8_t(code >> (24 + i) & 1 ? -level : level);
+      const std::int8_t level =
+          values[std::size_t(number / count) * std::size_t(digits()) + std::size_t(digit)];
+      out[i] = code >> (24 + i) & 1 ? std::int8_t(-level) : level;
     }
   }
 };

@@ -27,7 +27,7 @@ SecondMoment sorted(const SecondMoment& moment, const std::vector<std::uint32_t>
 }
 
 /// Column j is the one that was order[j].
-decltype(RoundTask::load) in_order(decltype(RoundTask::load) load, ColumnOrder order) {
+decltype(RoundTask::load) in_order(decltype(RoundTask::load) load, const ColumnOrder& order) {
   return [load = std::move(load), order](std::int64_t begin, std::int64_t end, float* out) {
     load(begin, end, out);
     std::vector<float> row(order->size());
