@@ -1,5 +1,7 @@
 #include "base/cpu.h"
 
+#include <unistd.h>
+
 #include <cstdlib>
 #if defined(__aarch64__)
 #include <asm/hwcap.h>
@@ -60,6 +62,10 @@ std::string_view active_isa() {
     return kIsas[0];
   }();
   return isa;
+}
+
+std::uint64_t physical_memory() {
+  return std::uint64_t(::sysconf(_SC_PHYS_PAGES)) * std::uint64_t(::sysconf(_SC_PAGESIZE));
 }
 
 }  // namespace nibble

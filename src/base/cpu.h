@@ -1,6 +1,7 @@
 // Which instruction set the kernels use.
 #pragma once
 
+#include <cstdint>
 #include <string_view>
 
 namespace nibble {
@@ -16,5 +17,8 @@ int isa_rank(std::string_view isa);
 /// NIBBLE_ISA names. A NIBBLE_ISA that is unknown or does not run here yields "" (callers turn it
 /// into an error).
 std::string_view active_isa();
+
+/// Bytes of memory that this machine has.
+std::uint64_t physical_memory();
 
 }  // namespace nibble

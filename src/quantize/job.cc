@@ -2,7 +2,6 @@
 
 #include <fmt/ranges.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -141,9 +140,8 @@ Status check_whole_model(const Job& job, const QuantizeOptions& options, const c
 Status plan_memory(Job& job, const QuantizeOptions& options) {
   const std::uint64_t needed = FeedbackSource::memory_needed(*job.model);
   const std::uint64_t waiting = FeedbackSource::activation_bytes(*job.model, *job.windows);
-  const std::uint64_t physical =
-      std::uint64_t(::sysconf(_SC_PHYS_PAGES)) * std::uint64_t(::sysconf(_SC_PAGESIZE));
-  const std::uint64_t allowed = options.memory_bytes > 0 ? options.memory_bytes : physical / 2;
+  const std::uint64_t allowed =
+      options.memory_bytes > 0 ? options.memory_bytes : physical_memory() / 2;
   if (options.memory_bytes > 0 && needed > allowed)
     return fail(ErrorCode::invalid,
                 "--memory {}: error feedback needs {} bytes for the largest block of this model; "

@@ -1,10 +1,9 @@
 #include "quantize/quality.h"
 
-#include <unistd.h>
-
 #include <cmath>
 #include <filesystem>
 
+#include "base/cpu.h"
 #include "quantize/judge.h"
 #include "quantize/windows.h"
 
@@ -18,8 +17,7 @@ constexpr std::uint64_t kBeside = 600u << 20;  // predictions of the source, and
 Status check_memory(const Job& job, const QuantizeOptions& options) {
   std::uint64_t needed = kBeside;
   for (const TensorInfo& tensor : job.checkpoint->tensors()) needed += tensor.bytes;
-  const std::uint64_t physical =
-      std::uint64_t(::sysconf(_SC_PHYS_PAGES)) * std::uint64_t(::sysconf(_SC_PAGESIZE));
+  const std::uint64_t physical = physical_memory();
   const std::uint64_t allowed =
       options.memory_bytes > 0 ? options.memory_bytes : physical - physical / 8;
   if (needed <= allowed) return {};

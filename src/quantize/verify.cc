@@ -42,21 +42,23 @@ std::uint64_t first_bad_block(const Format& format, const std::byte* data, std::
   return begin;
 }
 
-/// Blocks [begin, end) of a tensor, in its format.
-using ReadBlocks = std::function<const std::byte*(std::uint64_t begin, std::uint64_t end,
-                                                  std::vector<std::byte>&)>;
+/// The first of blocks [begin, end) that is not finite, or `end`.
+using FirstBad = std::function<std::uint64_t(std::uint64_t begin, std::uint64_t end)>;
 
-Status check_values(const TensorInfo& tensor, std::uint64_t panel, const ReadBlocks& read,
+std::uint64_t first_bad(const Format& format, const std::byte* data, std::uint64_t begin,
+                        std::uint64_t end) {
+  return (format.block() == 1 ? first_bad_value : first_bad_block)(format, data, begin, end);
+}
+
+/// `panel` blocks at a time.
+Status check_values(const TensorInfo& tensor, std::uint64_t panel, const FirstBad& first,
                     ThreadPool& pool) {
   const Format& format = *tensor.format;
   const std::uint64_t blocks = tensor.bytes / format.spec().bytes;
-  const auto first_bad = format.block() == 1 ? first_bad_value : first_bad_block;
   std::atomic<std::uint64_t> bad = blocks;
   pool.run(std::int64_t(blocks), std::int64_t(panel), [&](std::int64_t begin, std::int64_t end) {
-    const auto b = std::uint64_t(begin), e = std::uint64_t(end);
-    std::vector<std::byte> buffer;
-    const std::uint64_t found = b + first_bad(format, read(b, e, buffer), 0, e - b);
-    if (found == e) return;
+    const std::uint64_t found = first(std::uint64_t(begin), std::uint64_t(end));
+    if (found == std::uint64_t(end)) return;
     std::uint64_t least = bad;
     while (found < least && !bad.compare_exchange_weak(least, found)) {
     }
@@ -72,27 +74,28 @@ Status check_values(const TensorInfo& tensor, std::uint64_t panel, const ReadBlo
 Status check_values(const MappedFile& file, const TensorInfo& tensor, std::uint64_t offset,
                     ThreadPool& pool) {
   const std::uint64_t block = tensor.format->spec().bytes;
-  const auto read = [&](std::uint64_t begin, std::uint64_t end, std::vector<std::byte>& copy) {
-    const std::uint64_t at = offset + begin * block, length = (end - begin) * block;
-    const auto bytes = file.bytes().subspan(at, length);
-    copy.assign(bytes.begin(), bytes.end());
-    file.release(at, length);
-    return copy.data();
+  const auto first = [&](std::uint64_t begin, std::uint64_t end) {
+    const std::uint64_t found = first_bad(*tensor.format, file.bytes().data() + offset, begin, end);
+    file.release(offset + begin * block, (end - begin) * block);
+    return found;
   };
-  return check_values(tensor, std::max<std::uint64_t>(1, kPanelBytes / block), read, pool);
+  const Status status =
+      check_values(tensor, std::max<std::uint64_t>(1, kPanelBytes / block), first, pool);
+  file.release(offset, tensor.bytes);
+  return status;
 }
 
 Status check_values(const Source& source, std::size_t index, ThreadPool& pool) {
   const TensorInfo& tensor = source.tensors()[index];
   const std::uint64_t row = std::max<std::uint64_t>(
       1, tensor.columns() / std::uint64_t(tensor.format->block()));  // blocks
-  const auto read = [&](std::uint64_t begin, std::uint64_t end, std::vector<std::byte>& rows) {
-    rows.resize((end - begin) * tensor.format->spec().bytes);
-    source.read_rows(index, begin / row, end / row, rows.data());
-    return rows.data();
-  };
   const std::uint64_t bytes = row * tensor.format->spec().bytes;
-  return check_values(tensor, row * std::max<std::uint64_t>(1, kPanelBytes / bytes), read, pool);
+  const auto first = [&](std::uint64_t begin, std::uint64_t end) {
+    std::vector<std::byte> rows((end - begin) / row * bytes);
+    source.read_rows(index, begin / row, end / row, rows.data());
+    return begin + first_bad(*tensor.format, rows.data(), 0, end - begin);
+  };
+  return check_values(tensor, row * std::max<std::uint64_t>(1, kPanelBytes / bytes), first, pool);
 }
 
 Status check_file(const MappedFile& file, std::span<const TensorInfo>& expected, ThreadPool& pool) {

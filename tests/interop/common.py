@@ -58,6 +58,15 @@ class Checks:
         if not got <= bound:
             self.wrong.append(f"{what}: {got:.6g} is more than {bound:.6g}")
 
+    def judge(self, what, got, bound, fault):
+        """At most `bound`; with a fault planted beyond it, or the check finds nothing."""
+        if not fault:
+            self.at_most(what, got, bound)
+            return
+        print(f"{what}: {got:.3g} with the fault planted, bound {bound:.3g}")
+        if got <= bound:
+            self.wrong.append("the planted fault went unnoticed")
+
     def finish(self):
         print("\n".join(self.wrong) or "all right")
         sys.exit(1 if self.wrong else 0)
