@@ -29,6 +29,7 @@ namespace {
 /// What NVFP4's scales are multiplied by, so that 8-bit floats hold those of weights up to 5.25.
 /// The same for all matrices, since runtimes join some and want one number for them.
 constexpr float kGlobalScale = 512;
+constexpr float kLargestE4m3 = 448;
 
 using Names = std::vector<std::string>;
 
@@ -292,8 +293,8 @@ constexpr Kind kKinds[] = {
 
 class CompressedPacker final : public Packer {
  public:
-  CompressedPacker(const Kind& kind, std::uint64_t group, bool symmetric)
-      : kind_(kind), group_(group), symmetric_(symmetric) {
+  CompressedPacker(const Kind& kind, std::uint64_t group, bool symmetric, bool static_inputs)
+      : kind_(kind), group_(group), symmetric_(symmetric), static_inputs_(static_inputs) {
     std::string id = kind.format;
     if (id == "fp8") id += "_row";
     if (id.starts_with("int")) {
@@ -304,6 +305,11 @@ class CompressedPacker final : public Packer {
   }
 
   const Format& format() const override { return *format_; }
+  bool needs_largest_input() const override { return static_inputs_; }
+  InputRounding stored_inputs(float largest) const override {
+    if (!static_inputs_) return {};
+    return {.kind = InputRounding::Kind::fp8, .scale = largest / kLargestE4m3};
+  }
 
   Json settings(const std::vector<std::string>& kept) const override {
     Json weights = {{"num_bits", unsigned(kind_.bits)},
@@ -320,8 +326,9 @@ class CompressedPacker final : public Packer {
     }
     Json inputs;
     if (kind_.rounded_inputs)
-      inputs = {{"num_bits", 8u},      {"type", kind_.type},    {"symmetric", true},
-                {"strategy", "token"}, {"group_size", nullptr}, {"dynamic", true}};
+      inputs = {{"num_bits", 8u},        {"type", kind_.type},
+                {"symmetric", true},     {"strategy", static_inputs_ ? "tensor" : "token"},
+                {"group_size", nullptr}, {"dynamic", !static_inputs_}};
     const Json group = {{"targets", {"Linear"}},
                         {"weights", weights},
                         {"input_activations", inputs},
@@ -341,8 +348,10 @@ class CompressedPacker final : public Packer {
     const Dtype* number = find_dtype("BF16");
     if (!packed()) {
       const Dtype* code = find_dtype(kind_.type == std::string_view("int") ? "I8" : "F8_E4M3");
-      return std::vector<PartInfo>{{name, code, {rows, columns}},
+      std::vector<PartInfo> out = {{name, code, {rows, columns}},
                                    {name + "_scale", number, {rows, 1}}};
+      if (static_inputs_) out.push_back({*stem_of(name, ".weight") + ".input_scale", number, {1}});
+      return out;
     }
     if (floats()) {
       const Dtype* byte = find_dtype("U8");
@@ -394,6 +403,7 @@ class CompressedPacker final : public Packer {
                      }
                      put_number(parts[1], *find_dtype("BF16"), row, grid.d);
                    });
+    if (static_inputs_) put_number(parts[2], *find_dtype("BF16"), 0, weight.inputs.scale);
   }
 
   void pack_floats(const TensorInfo& weight, std::span<const std::byte> bytes,
@@ -437,7 +447,7 @@ class CompressedPacker final : public Packer {
 
   const Kind& kind_;
   std::uint64_t group_;  // 0: the whole row
-  bool symmetric_;
+  bool symmetric_, static_inputs_;
   const Format* format_;
 };
 
@@ -465,8 +475,9 @@ class CompressedTensors final : public Scheme {
       symmetric = !words.take("asym");
       words.take("sym");
     }
+    const bool static_inputs = kind->format == std::string_view("fp8") && words.take("static");
     NIBBLE_DO(words.done());
-    return std::make_unique<CompressedPacker>(*kind, group, symmetric);
+    return std::make_unique<CompressedPacker>(*kind, group, symmetric, static_inputs);
   }
 
   Result<Unpacked> unpack(const Json& settings, const RawTensors& tensors) const override {

@@ -163,11 +163,13 @@ class Directory final : public HfWriter {
     return unpack(tensor, raw, bytes);
   }
 
-  void set_order(std::size_t index, const ColumnOrder& order) override {
-    directory_.tensors[index].info.order = order;
+  void set_attributes(std::size_t index, const TensorAttributes& attributes) override {
+    TensorInfo& info = directory_.tensors[index].info;
+    info.order = attributes.order, info.inputs = attributes.inputs;
   }
-  ColumnOrder order(std::size_t index) const override {
-    return directory_.tensors[index].info.order;
+  TensorAttributes attributes(std::size_t index) const override {
+    const TensorInfo& info = directory_.tensors[index].info;
+    return {info.order, info.inputs};
   }
 
   void keep(std::size_t index) override { done_[index] = true; }
@@ -251,7 +253,8 @@ class Directory final : public HfWriter {
       if (unpacked.tensors.size() != 1 || unpacked.tensors[0]->info().bytes != bytes.size()) break;
       std::vector<std::byte> rows(bytes.size());
       unpacked.tensors[0]->read(0, tensor.info.rows(), rows.data());
-      tensor.info.order = unpacked.tensors[0]->info().order;
+      const TensorInfo& found = unpacked.tensors[0]->info();
+      tensor.info.order = found.order, tensor.info.inputs = found.inputs;
       reorder(tensor, rows, bytes, false);
       return {};
     }

@@ -54,10 +54,14 @@ class Packer {
   virtual std::string_view usual_rounding() const { return ""; }
   /// Groups are of columns that matter alike, not of neighbours (TensorInfo::order).
   virtual bool act_order() const { return false; }
+  /// The largest input of each matrix must be known: what is stored of their rounding follows.
+  virtual bool needs_largest_input() const { return false; }
+  virtual InputRounding stored_inputs(float) const { return {}; }
   /// config.json gets these fields; `kept`: linear layers that are not quantized.
   virtual Json settings(const std::vector<std::string>& kept) const = 0;
   /// The tensors that a matrix becomes. weight.name is its name in an unquantized checkpoint, the
-  /// format is format(). Error: a shape that the scheme cannot hold.
+  /// format is format(), the inputs are stored_inputs(). Error: a shape that the scheme cannot
+  /// hold.
   virtual Result<std::vector<PartInfo>> parts(const TensorInfo& weight) const = 0;
   /// Fills the parts, all of them 0 before, with the rows that `rows` holds in the format's bytes.
   virtual void pack(const TensorInfo& weight, std::span<const std::byte> rows,

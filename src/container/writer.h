@@ -16,6 +16,12 @@ struct WriteOptions {
   bool resume = false;            // keep what leave() or a crash has left
 };
 
+/// What a tensor has beside its bytes, as in TensorInfo.
+struct TensorAttributes {
+  ColumnOrder order = nullptr;
+  InputRounding inputs = {};
+};
+
 /// Writes one model. Nothing appears under a final name before finish(); destruction without it
 /// removes what was written, unless leave() was called. Tensors may come in any order, and each in
 /// several pieces.
@@ -26,10 +32,9 @@ class Writer {
                        std::span<const std::byte> bytes) = 0;  // appends to tensor `index`
   /// Reads back a whole tensor that an earlier run has written. Errors: the file ends before it.
   virtual Status read_back(std::size_t index, std::span<std::byte> bytes) = 0;
-  /// The order in which the columns of a tensor are stored, said before write() or found by
-  /// read_back(); null: their own. Only where the container can say it.
-  virtual void set_order(std::size_t, const ColumnOrder&) {}
-  virtual ColumnOrder order(std::size_t) const { return nullptr; }
+  /// Said before write() or found by read_back(), where the container can keep it.
+  virtual void set_attributes(std::size_t, const TensorAttributes&) {}
+  virtual TensorAttributes attributes(std::size_t) const { return {}; }
   /// Takes such a tensor as written.
   virtual void keep(std::size_t index) = 0;
   virtual void leave() = 0;

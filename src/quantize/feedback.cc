@@ -191,6 +191,15 @@ std::span<const float> FeedbackSource::mean_square(const std::string& weight) co
   return tap == taps_.end() ? std::span<const float>{} : std::span(tap->second.mean_square);
 }
 
+float FeedbackSource::largest(const std::string& weight) {
+  const TapMoments* found = moments(weights_.at(weight).second);
+  float out = 0;
+  if (found)
+    for (const SecondMoment* moment : {&found->train, &found->held_out})
+      for (const float value : moment->largest) out = std::max(out, value);
+  return out;
+}
+
 ColumnOrder FeedbackSource::order(const std::string& weight) const {
   const auto tap = taps_.find(weights_.at(weight).second);
   return tap == taps_.end() ? nullptr : tap->second.order;

@@ -42,6 +42,8 @@ class FeedbackSource {
   std::span<const float> mean_square(const std::string& weight) const;
   /// In which choose() has put the columns of a weight of the present block; null: their own.
   ColumnOrder order(const std::string& weight) const;
+  /// Input of a weight of the present block on any token of the text; 0: none reaches it.
+  float largest(const std::string& weight);
   /// What was written for a weight of the present block, and the order of its columns.
   Status put(const std::string& weight, const Format& format, std::span<const std::byte> bytes,
              const ColumnOrder& order = nullptr);

@@ -21,8 +21,9 @@
 namespace nibble {
 namespace {
 
-constexpr std::size_t kSensitivityWindows = 32;  // of these, to compare formats by
-constexpr std::size_t kJudgingWindows = 2;
+constexpr std::size_t kSensitivityWindows = 32;                   // of these, to compare formats by
+constexpr std::size_t kJudgingWindows = 2, kJudgingTokens = 256;  // the model runs for each matrix
+constexpr std::size_t kJudgingLead = 32;  // tokens with too little before them
 constexpr std::size_t kHexDigits = 64;
 constexpr std::uint64_t kProgramBytes = 300u << 20;
 
@@ -198,8 +199,10 @@ Status fit(Job& job, const QuantizeOptions& options, std::vector<Override>& over
   NIBBLE_DO(open_model(job, options));
   NIBBLE_TRY(const Corpus text,
              judging_text(*job.model, options, job.windows, kJudgingWindows, progress));
-  NIBBLE_TRY(job.judge, Judge::open(*job.model, selection_windows(text, kJudgingWindows),
-                                    options.threads, progress));
+  auto windows = selection_windows(text, kJudgingWindows);
+  for (auto& window : windows) window.resize(std::min(window.size(), kJudgingTokens));
+  NIBBLE_TRY(job.judge,
+             Judge::open(*job.model, std::move(windows), kJudgingLead, options.threads, progress));
   if (job.journal && !job.journal->budget().is_null()) {
     job.judge->unload();
     NIBBLE_TRY(job.budget, budget_from_json(job.journal->budget(), options.budget, overrides));
@@ -306,6 +309,21 @@ std::span<const float> importance_of(const Job& job, const TensorInfo& tensor) {
   return entry ? std::span<const float>(entry->mean_square) : std::span<const float>{};
 }
 
+/// What can be said of the inputs of matrices without error feedback is not enough for some.
+Status check_needs(const Target& target) {
+  if (target.packer->act_order())
+    return fail(ErrorCode::invalid,
+                "--to {}: act-order sorts columns by what error feedback learns of them; take "
+                "--recipe gptq, or leave -actorder away",
+                target.text);
+  if (target.packer->needs_largest_input())
+    return fail(ErrorCode::invalid,
+                "--to {}: static scales are those of the inputs on a text, which error feedback "
+                "measures; take --recipe gptq, or leave -static away",
+                target.text);
+  return {};
+}
+
 Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progress& progress) {
   NIBBLE_DO(check_budget(options));
   NIBBLE_TRY(job.checkpoint, Checkpoint::open(options.source));
@@ -315,11 +333,7 @@ Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progres
   const bool budgeted = options.target.empty() && job.recipe.target == budget_name(options.budget);
   NIBBLE_TRY(const Target target, parse_target(budgeted ? "keep" : job.recipe.target));
   if (!plan_only) NIBBLE_DO(check_output(target, options));
-  if (target.packer && target.packer->act_order() && !job.rounder->needs_moments())
-    return fail(ErrorCode::invalid,
-                "--to {}: act-order sorts columns by what error feedback learns of them; take "
-                "--recipe gptq, or leave -actorder away",
-                target.text);
+  if (target.packer && !job.rounder->needs_moments()) NIBBLE_DO(check_needs(target));
   if (target.packer && job.checkpoint->model())
     job.checkpoint = as_stored(std::move(job.checkpoint));
   std::vector<Override> overrides;

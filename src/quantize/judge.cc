@@ -10,18 +10,17 @@ namespace {
 
 constexpr std::size_t kLogitBytes = 256u << 20;  // of the original's predictions, at most
 
-std::size_t scored(const std::vector<Token>& window) { return window.size() - window.size() / 2; }
-
 Session session_for(Runtime& runtime, const std::vector<std::vector<Token>>& windows) {
   std::size_t longest = 0;
   for (const auto& window : windows) longest = std::max(longest, window.size());
   return Session(runtime, std::uint32_t(longest));
 }
 
-/// Logits of the second half of a window.
-Result<std::span<const float>> predict(Session& session, const std::vector<Token>& window) {
+/// Logits of a window's last tokens.
+Result<std::span<const float>> predict(Session& session, const std::vector<Token>& window,
+                                       std::size_t scored) {
   const std::span<const Token> tokens = window;
-  const std::size_t first = window.size() - scored(window);
+  const std::size_t first = window.size() - scored;
   session.truncate(0);
   if (first > 0) {
     NIBBLE_TRY([[maybe_unused]] const auto none,
@@ -32,20 +31,20 @@ Result<std::span<const float>> predict(Session& session, const std::vector<Token
 
 }  // namespace
 
-Result<Judge> Judge::open(const Model& model, std::vector<std::vector<Token>> windows, int threads,
-                          Progress& progress) {
-  Judge out(model, threads);
+Result<Judge> Judge::open(const Model& model, std::vector<std::vector<Token>> windows,
+                          std::size_t lead, int threads, Progress& progress) {
+  Judge out(model, lead, threads);
   NIBBLE_TRY(out.runtime_,
              Runtime::load(model, {.threads = threads, .precision = Precision::exact}, progress));
   std::size_t bytes = 0;
   for (std::vector<Token>& window : windows) {
-    bytes += scored(window) * model.config().vocab * sizeof(float);
+    bytes += out.scored(window) * model.config().vocab * sizeof(float);
     if (!out.windows_.empty() && bytes > kLogitBytes) break;
     out.windows_.push_back(std::move(window));
   }
   Session session = session_for(*out.runtime_, out.windows_);
   for (const auto& window : out.windows_) {
-    NIBBLE_TRY(const auto logits, predict(session, window));
+    NIBBLE_TRY(const auto logits, predict(session, window, out.scored(window)));
     out.reference_.emplace_back(logits.begin(), logits.end());
   }
   return out;
@@ -90,7 +89,7 @@ Result<double> Judge::divergence(int block) {
   if (block >= 0) NIBBLE_DO(enter(block));
   std::vector<float> hidden;
   const Predict predict_from = [&](std::size_t w) -> Result<std::span<const float>> {
-    if (block < 0) return predict(session, windows_[w]);
+    if (block < 0) return predict(session, windows_[w], scored(windows_[w]));
     hidden = hidden_[w];
     NIBBLE_DO(session.advance(hidden, block, blocks));
     const std::size_t rows = scored(windows_[w]) * (hidden.size() / windows_[w].size());
@@ -110,7 +109,8 @@ Result<Judgement> Judge::judge(const std::string& path) const {
   NIBBLE_TRY_IN(path, const auto runtime,
                 Runtime::load(model, {.threads = threads_, .precision = Precision::exact}));
   Session session = session_for(*runtime, windows_);
-  return judge(runtime->pool(), [&](std::size_t w) { return predict(session, windows_[w]); });
+  return judge(runtime->pool(),
+               [&](std::size_t w) { return predict(session, windows_[w], scored(windows_[w])); });
 }
 
 Result<Judgement> Judge::judge(ThreadPool& pool, const Predict& predict) const {

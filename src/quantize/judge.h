@@ -1,6 +1,7 @@
 // How far a model's predictions move when matrices of it are exchanged.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -21,10 +22,11 @@ struct Judgement {
 
 class Judge {
  public:
-  /// Runs the model as it is over `windows`; the second half of each is what counts. Holds the
-  /// whole model, and its logits there. `model` must live as long.
+  /// Runs the model as it is over `windows`. The first `lead` tokens of each (half of it at most)
+  /// do not count. Holds the whole model, and its logits where they count. `model` must live as
+  /// long.
   static Result<Judge> open(const Model& model, std::vector<std::vector<Token>> windows,
-                            int threads, Progress& progress);
+                            std::size_t lead, int threads, Progress& progress);
 
   /// Puts other bytes in place of a matrix, or its own again.
   Status put(const std::string& weight, const Format& format, std::span<const std::byte> bytes);
@@ -42,12 +44,17 @@ class Judge {
   Result<Judgement> judge(const std::string& path) const;
 
  private:
-  Judge(const Model& model, int threads) : model_(&model), threads_(threads) {}
+  Judge(const Model& model, std::size_t lead, int threads)
+      : model_(&model), lead_(lead), threads_(threads) {}
+  std::size_t scored(const std::vector<Token>& window) const {
+    return window.size() - std::min(lead_, window.size() / 2);
+  }
   Status enter(int block);
   using Predict = std::function<Result<std::span<const float>>(std::size_t window)>;
   Result<Judgement> judge(ThreadPool& pool, const Predict& predict) const;
 
   const Model* model_;
+  std::size_t lead_;
   int threads_;
   std::unique_ptr<Runtime> runtime_;
   std::vector<std::vector<Token>> windows_;

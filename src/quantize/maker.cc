@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <numeric>
 
 #include "base/hash.h"
@@ -111,11 +112,8 @@ class Maker {
       }
     });
     if (exact) {
-      if (fed(tensor)) {
-        NIBBLE_DO(enter(tensor));
-        NIBBLE_DO(feedback_->put(tensor.name, *tensor.format, buffer.bytes()));
-      }
-      NIBBLE_DO(out_.push(index, std::move(buffer)));
+      if (fed(tensor)) NIBBLE_DO(enter(tensor));
+      NIBBLE_DO(hand_over(index, std::move(buffer)));
     } else {
       out_.give_back(std::move(buffer));
     }
@@ -188,10 +186,31 @@ class Maker {
       report.weighted_error += errors.weighted_error;
       report.squared_weight += errors.squared_weight;
     }
-    if (!fed(tensor)) return out_.push(index, std::move(buffer));
-    const ColumnOrder order = feedback_->order(tensor.name);
-    NIBBLE_DO(feedback_->put(tensor.name, *tensor.format, buffer.bytes(), order));
-    return out_.push(index, std::move(buffer), order);
+    return hand_over(index, std::move(buffer));
+  }
+
+  /// The bytes of a whole matrix, to the writer and to the model that the next blocks see.
+  Status hand_over(std::size_t index, BackgroundWriter::Buffer buffer) {
+    const TensorInfo& tensor = job_.plan.tensors[index].tensor;
+    NIBBLE_TRY(const TensorAttributes attributes, attributes_of(tensor));
+    if (fed(tensor))
+      NIBBLE_DO(feedback_->put(tensor.name, *tensor.format, buffer.bytes(), attributes.order));
+    return out_.push(index, std::move(buffer), attributes);
+  }
+
+  Result<TensorAttributes> attributes_of(const TensorInfo& tensor) {
+    TensorAttributes out;
+    if (fed(tensor)) out.order = feedback_->order(tensor.name);
+    const Packer* packer = job_.plan.target.packer.get();
+    if (!packer || !packer->needs_largest_input() || tensor.format != &packer->format()) return out;
+    const float largest = fed(tensor) ? feedback_->largest(tensor.name) : 0;
+    if (!(largest > 0 && std::isfinite(largest)))
+      return fail(ErrorCode::unsupported,
+                  "its largest input is not known, which --to {} stores: no token of the "
+                  "calibration text reaches it; take a longer text or dynamic scales",
+                  job_.plan.target.text);
+    out.inputs = packer->stored_inputs(largest);
+    return out;
   }
 
   bool fed(const TensorInfo& tensor) const {
@@ -278,9 +297,9 @@ Status make_tensors(Job& job, int threads, ThreadPool& pool, Writer& writer, Qua
       return fail(ErrorCode::cancelled, "stopped; the same command goes on from here");
     }
     const auto bytes = read_back(job, i, writer);
-    NIBBLE_DO_IN(job.checkpoint->source().path(), bytes.empty()
-                                                      ? maker.make(i, report.tensors[i])
-                                                      : maker.take(i, bytes, writer.order(i)));
+    NIBBLE_DO_IN(job.checkpoint->source().path(),
+                 bytes.empty() ? maker.make(i, report.tensors[i])
+                               : maker.take(i, bytes, writer.attributes(i).order));
     if (!bytes.empty()) NIBBLE_DO(from_json(*job.journal->find(i), report.tensors[i]));
     progress.update(done += job.checkpoint->tensors()[i].bytes);
   }

@@ -29,12 +29,12 @@ void BackgroundWriter::give_back(Buffer buffer) {
   changed_.notify_all();
 }
 
-Status BackgroundWriter::push(std::size_t index, Buffer buffer, ColumnOrder order) {
-  return push(Item{index, std::move(buffer), std::move(order)});
+Status BackgroundWriter::push(std::size_t index, Buffer buffer, TensorAttributes attributes) {
+  return push(Item{index, std::move(buffer), std::move(attributes)});
 }
 
 Status BackgroundWriter::finish(std::size_t index, Json record) {
-  return push(Item{index, {}, nullptr, std::move(record)});
+  return push(Item{index, {}, {}, std::move(record)});
 }
 
 Status BackgroundWriter::push(Item item) {
@@ -54,7 +54,7 @@ Status BackgroundWriter::write(Item& item) {
   if (!item.record) {
     if (!hash_) hash_.emplace();
     hash_->update(item.buffer.bytes());
-    if (item.order) writer_.set_order(item.index, item.order);
+    writer_.set_attributes(item.index, item.attributes);
     return writer_.write(item.index, item.buffer.bytes());
   }
   (*item.record)["sha256"] = hash_->hex();

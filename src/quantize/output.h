@@ -31,9 +31,9 @@ class BackgroundWriter {
   Buffer acquire(std::uint64_t size);
   /// It is not needed after all.
   void give_back(Buffer buffer);
-  /// Appends `buffer` to tensor `index`, whose columns are stored in this order (see Writer).
-  /// Returns an error of an earlier write.
-  Status push(std::size_t index, Buffer buffer, ColumnOrder order = nullptr);
+  /// Appends `buffer` to tensor `index`, which has these attributes. Returns an error of an earlier
+  /// write.
+  Status push(std::size_t index, Buffer buffer, TensorAttributes attributes = {});
   /// Everything of this tensor was pushed, and of no other since: once it is written, the journal
   /// gets the record, with the hash of the bytes as "sha256".
   Status finish(std::size_t index, Json record);
@@ -44,7 +44,7 @@ class BackgroundWriter {
   struct Item {
     std::size_t index;
     Buffer buffer;
-    ColumnOrder order = nullptr;
+    TensorAttributes attributes = {};
     std::optional<Json> record = {};  // the tensor is finished
   };
   Status push(Item item);

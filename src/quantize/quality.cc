@@ -11,6 +11,7 @@ namespace nibble {
 namespace {
 
 constexpr std::size_t kWindows = 8;
+constexpr std::size_t kLead = 256;  // tokens: the second half of a window counts, as in eval
 constexpr std::uint64_t kBeside = 600u << 20;  // predictions of the source, and the program
 
 /// The source runs from memory as a whole.
@@ -32,8 +33,8 @@ Result<QualityReport> measure_quality(const Job& job, const QuantizeOptions& opt
   NIBBLE_DO(check_memory(job, options));
   NIBBLE_TRY(const Model source, Model::open(options.source));
   NIBBLE_TRY(const Corpus text, judging_text(source, options, job.windows, kWindows, progress));
-  NIBBLE_TRY(Judge judge,
-             Judge::open(source, selection_windows(text, kWindows), options.threads, progress));
+  NIBBLE_TRY(Judge judge, Judge::open(source, selection_windows(text, kWindows), kLead,
+                                      options.threads, progress));
   judge.unload();
   progress.begin("measuring quality", 1, "models");
   NIBBLE_TRY(const Judgement found, judge.judge(path));

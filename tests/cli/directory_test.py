@@ -111,6 +111,25 @@ class Test:
         self.refused("act-order without error feedback", "--recipe gptq", "quantize", self.model, "-o", self.folder / "out", "--to",
                      "gptq:int4-g32-actorder", "--recipe", "nearest")
 
+    def static_inputs(self):
+        """One scale for the inputs of each matrix, of the largest that calibration saw."""
+        out = self.folder / "static"
+        self.quantize(out, "ct:fp8-static", "--recipe", "gptq", "--calib", self.words)
+        inputs = json.loads((out / "config.json").read_text())["quantization_config"]["config_groups"]["group_0"]["input_activations"]
+        self.check(f"settings {inputs}", (inputs["strategy"], inputs["dynamic"]) == ("tensor", False))
+        scales = {name: data for name, data in stored(out).items() if name.endswith(".input_scale")}
+        kinds = {kind: scales[f"model.layers.0.{kind}_proj.input_scale"]
+                 for kind in ("self_attn.q", "self_attn.k", "self_attn.v", "mlp.up", "mlp.down")}
+        self.check("what reads the same has the same scale", kinds["self_attn.q"] == kinds["self_attn.k"] == kinds["self_attn.v"])
+        self.check("what does not has not", len(set(kinds.values())) == 3)
+        loss = json.loads(self.nibble("eval", out, "--ref", self.model, "--text", self.words, "--chunks", "2", "--json"))["kld_mean"]
+        dynamic = self.folder / "dynamic"
+        self.quantize(dynamic, "ct:fp8", "--recipe", "gptq", "--calib", self.words)
+        least = json.loads(self.nibble("eval", dynamic, "--ref", self.model, "--text", self.words, "--chunks", "2", "--json"))["kld_mean"]
+        self.check(f"KL divergence {loss}, {least} with a scale a token", loss < 2 * least)
+        self.refused("static scales without calibration", "--recipe gptq", "quantize", self.model, "-o", self.folder / "out", "--to",
+                     "ct:fp8-static", "--recipe", "nearest")
+
     def again(self):
         """A checkpoint that was written is a source like any other, and --force replaces one."""
         first, second = self.folder / "first", self.folder / "second"
@@ -146,6 +165,7 @@ def main():
         test.every_target()
         test.shards()
         test.act_order()
+        test.static_inputs()
         test.again()
         test.refusals()
         sys.exit("\n".join(test.wrong) or 0)

@@ -11,6 +11,8 @@ import argparse
 import json
 import os
 import pathlib
+import random
+import sys
 
 os.environ |= {"TORCHDYNAMO_DISABLE": "1", "GPTQMODEL_CPU_WORKERS": "2", "MAX_JOBS": "1"}
 import numpy as np
@@ -21,8 +23,12 @@ import transformers
 import common
 import logits_test
 
+sys.path.insert(0, str(common.ROOT / "tests/cli"))
+import checkpoint
+
 WINDOWS, TOKENS = 4, 256
-ROUNDED_INPUTS = ("bnb:int8", "ct:w8a8", "ct:fp8")
+ROUNDED_INPUTS = ("bnb:int8", "ct:w8a8", "ct:fp8", "ct:fp8-static")
+CALIBRATED = ("-static", "-actorder")
 
 
 def settings(folder):
@@ -52,6 +58,10 @@ def spoil(folder):
 def source(arguments, folder):
     if arguments.model:
         return pathlib.Path(arguments.model)
+    if arguments.target.endswith(CALIBRATED):  # on a text that the model writes, for which it needs a tokenizer
+        (folder / "model").mkdir()
+        checkpoint.write(folder / "model", random.Random(3))
+        return folder / "model"
     logits_test.COMMON.update(hidden_size=128, intermediate_size=256, head_dim=32)
     logits_test.random_model("llama").save_pretrained(folder / "model")
     return folder / "model"
@@ -61,16 +71,17 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("target")
     parser.add_argument("--model")
-    parser.add_argument("--recipe", default="nearest")
+    parser.add_argument("--recipe", help="gptq where the target needs calibration, else nearest")
     parser.add_argument("--fault", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     checks = common.Checks()
+    recipe = arguments.recipe or ("gptq" if arguments.target.endswith(CALIBRATED) else "nearest")
     bound = 1e-3 if arguments.target in ROUNDED_INPUTS else 1e-4
     with common.scratch() as folder:
         folder = pathlib.Path(folder)
         model, quantized = source(arguments, folder), folder / "quantized"
-        common.nibble("quantize", model, "-o", quantized, "--to", arguments.target, "--recipe", arguments.recipe)
+        common.nibble("quantize", model, "-o", quantized, "--to", arguments.target, "--recipe", recipe)
         vocab = json.loads((model / "config.json").read_text())["vocab_size"]
         windows = np.random.default_rng(5).integers(3, vocab, (WINDOWS, TOKENS if arguments.model else 48))
         mine = [torch.from_numpy(logits_test.nibble_logits(quantized, ids, folder)) for ids in windows]
