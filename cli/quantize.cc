@@ -17,7 +17,8 @@ Run add_quantize(CLI::App& app) {
       "a level (Q4_K_M, IQ4_XS, ...: a mixture of formats, as in llama.cpp) or a format "
       "in lower case (q4_k: every matrix), as a GGUF file; or a Hugging Face checkpoint: "
       "gptq:int{2,3,4,8}[-gN][-asym][-actorder][-v2], awq:int4[-gN], bnb:nf4, bnb:fp4, bnb:int8, "
-      "ct:w4a16[-gN][-asym], ct:w8a16, ct:w8a8, ct:fp8[-static], ct:mxfp4, ct:nvfp4, mlx:int4[-gN]");
+      "ct:w4a16[-gN][-asym], ct:w8a16, ct:w8a8, ct:fp8[-static], ct:mxfp4, ct:nvfp4, "
+      "mlx:int4[-gN]");
   add_bytes(app, "--size", command->options.budget.bytes,
             "instead of a level: the most bytes the file may take (5GiB, 90MB, ...); each "
             "matrix gets the format with which the model loses least");
