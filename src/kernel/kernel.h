@@ -24,9 +24,30 @@ enum class Packing : int {
   f32,   // [columns][16] float
   f16,   // [columns][16] fp16
   bf16,  // [columns][16] bf16
-  w8,    // [columns/4][16][4] codes, a byte each
-  w4,    // [columns/8][16][4] bytes: low half columns 0..3 of the 8, high half columns 4..7
+  w8,
+  w6,
+  w5,
+  w4,
+  w3,
+  w2,  // codes of so many bits, in planes
 };
+
+/// Codes lie in units of 32 columns: first a plane of their `low` lowest bits, then one of the
+/// `high` bits above them (0: none). A plane of b bits is b pieces of [16 rows][4] bytes, and a
+/// piece holds 8 / b groups of 4 columns, the first one lowest: bits b * (g % (8 / b)) of byte
+/// [row][i] of piece g / (8 / b) are those of column 4 g + i.
+struct Planes {
+  int low, high;
+};
+constexpr Planes planes_of(Packing packing) {
+  return packing == Packing::w8   ? Planes{8, 0}
+         : packing == Packing::w6 ? Planes{4, 2}
+         : packing == Packing::w5 ? Planes{4, 1}
+         : packing == Packing::w4 ? Planes{4, 0}
+         : packing == Packing::w3 ? Planes{2, 1}
+         : packing == Packing::w2 ? Planes{2, 0}
+                                  : Planes{0, 0};
+}
 
 /// One packed matrix: rows are padded with zeros to whole panels. Arrays lie [panel][...][16].
 struct PackedView {
@@ -47,7 +68,7 @@ struct PackedView {
   const int8_t* zero;       // [panel][columns/block][16], or null
   int bias;                 // level = code + bias
   int max_code;             // largest code (after `table`)
-  const uint8_t* table;     // w4: what the 16 codes stand for, or null for themselves
+  const uint8_t* table;     // up to w4: what the codes stand for, or null for themselves
 };
 
 /// The inputs of a product: `tokens` rows of `columns` values.
@@ -71,8 +92,9 @@ struct Work {
 struct Kernel {
   const char* isa;
   Packing packing;
-  /// out[t * out_stride + r] = sum_j W[r][j] x[t][j]. With input->codes (w8, w4 only) integer
-  /// products, exact within a scale; else float32 products of the values with decoded weights.
+  /// out[t * out_stride + r] = sum_j W[r][j] x[t][j]. With input->codes (quantized packings)
+  /// integer products, exact within a scale; else float32 products of the values with decoded
+  /// weights.
   void (*multiply)(const PackedView* w, const InputView* input, const Work* work);
   /// tile[j * 16 + r] = W[panel * 16 + r][begin + j], for columns [begin, end), multiples of 32 in
   /// quantized packings: just what the format decodes to.

@@ -16,6 +16,7 @@ namespace nibble {
 namespace {
 
 constexpr std::size_t kAlign = 64;
+constexpr int kUnit = 32;  // columns of a unit of codes
 
 template <class Byte = std::byte>
 std::shared_ptr<Byte> allocate(std::size_t bytes) {
@@ -29,22 +30,31 @@ std::size_t align(std::size_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 struct Coding {
   Packing packing = Packing::w8;
   int bias = 0, max_code = 0;
-  std::array<std::uint8_t, 16> table{};  // w4: what a code stands for
-  bool named = false;                    // w4: table is not 0, 1, 2, ...
-  std::array<std::uint8_t, 256> code{};  // the code of level -128 + index
+  std::array<std::uint8_t, 16> table{};   // what a code stands for
+  bool named = false;                     // table is not 0, 1, 2, ...
+  std::array<std::uint8_t, 256> code{};   // of level -128 + index
+  std::array<std::uint8_t, 256> again{};  // of a code of the format that stands for one column
 };
+
+/// The narrowest packing of codes up to `most`.
+Packing packing_of(int most) {
+  for (const Packing each : {Packing::w2, Packing::w3, Packing::w4, Packing::w5, Packing::w6})
+    if (const Planes p = planes_of(each); most < 1 << (p.low + p.high)) return each;
+  return Packing::w8;
+}
 
 Coding coding_of(const Format& format) {
   const auto levels = format.layout().levels;
   if (levels.empty()) return {};
   const int low = *std::min_element(levels.begin(), levels.end());
   const int high = *std::max_element(levels.begin(), levels.end());
-  if (levels.size() > 16) return {Packing::w8, low, high - low};
-  Coding coding{Packing::w4, low, high - low};
+  Coding coding{packing_of(high - low), low, high - low};
+  const bool named = levels.size() <= 16 && packing_of(int(levels.size()) - 1) != coding.packing;
+  if (named) coding.packing = packing_of(int(levels.size()) - 1), coding.named = true;
   for (std::size_t c = 0; c < levels.size(); ++c) {
-    coding.table[c] = std::uint8_t(levels[c] - low);
-    coding.code[std::size_t(levels[c] + 128)] = std::uint8_t(c);
-    coding.named |= coding.table[c] != c;
+    const auto code = std::uint8_t(named ? c : std::size_t(levels[c] - low));
+    coding.code[std::size_t(levels[c] + 128)] = coding.again[c] = code;
+    if (named) coding.table[c] = std::uint8_t(levels[c] - low);
   }
   return coding;
 }
@@ -70,7 +80,8 @@ struct Parts {
                       subs = values / std::size_t(layout.sub),
                       number = number_of(layout) == PackedView::kF32 ? 4 : 2;
     weights = 0;
-    d = align(coding.packing == Packing::w4 ? values / 2 : values);
+    const Planes planes = planes_of(coding.packing);
+    d = align(values / 8 * std::size_t(planes.low + planes.high));
     dmin = align(d + blocks * number);
     sub_scale = align(dmin + (layout.has_offset && !layout.zero_point ? blocks * number : 0));
     sub_min = align(sub_scale + (nested ? subs : 0));
@@ -103,18 +114,22 @@ class Packer {
     Grid grid;
     Code codes[kMaxBlock];
     std::int8_t levels[kMaxBlock];
+    std::uint8_t packed[kMaxBlock];
+    int filled = 0;
     for (std::int64_t j = 0; j < columns_; j += block, in += format_.spec().bytes) {
       format_.unpack(in, grid, codes);
       put_scales(grid, panel, lane, j);
-      const bool grouped = format_.spec().grain > 1;
-      if (grouped || coding_.packing == Packing::w8) format_.levels(grid, codes, levels);
-      if (coding_.packing == Packing::w8) {
-        put_bytes(levels, panel, lane, j);
-        continue;
+      if (format_.spec().grain > 1) {
+        format_.levels(grid, codes, levels);
+        for (int i = 0; i < block; ++i)
+          packed[filled++] = coding_.code[std::size_t(levels[i] + 128)];
+      } else {
+        for (int i = 0; i < block; ++i) packed[filled++] = coding_.again[codes[i]];
       }
-      if (grouped)
-        for (int i = 0; i < block; ++i) codes[i] = coding_.code[std::size_t(levels[i] + 128)];
-      put_halves(codes, panel, lane, j);
+      if (filled % kUnit != 0) continue;
+      for (int i = 0; i < filled; i += kUnit)
+        put_unit(packed + i, panel, lane, j + block - filled + i);
+      filled = 0;
     }
   }
 
@@ -146,16 +161,26 @@ class Packer {
     std::memcpy(array + at * 2, &half, 2);
   }
 
-  void put_bytes(const std::int8_t* levels, std::int64_t panel, int lane, std::int64_t j) const {
-    std::uint8_t* out = weights_ + (panel * columns_ + j) * kPanelRows + lane * 4;
-    for (int i = 0; i < format_.block(); i += 4, out += 64)
-      for (int k = 0; k < 4; ++k) out[k] = std::uint8_t(levels[i + k] - coding_.bias);
+  void put_unit(const std::uint8_t* codes, std::int64_t panel, int lane, std::int64_t j) const {
+    const Planes planes = planes_of(coding_.packing);
+    std::uint8_t* out =
+        weights_ + (panel * columns_ + j) * kPanelRows / 8 * (planes.low + planes.high) + lane * 4;
+    put_plane(codes, planes.low, 0, out);
+    if (planes.high > 0) put_plane(codes, planes.high, planes.low, out + 64 * planes.low);
   }
 
-  void put_halves(const Code* codes, std::int64_t panel, int lane, std::int64_t j) const {
-    std::uint8_t* out = weights_ + (panel * columns_ + j) / 2 * kPanelRows + lane * 4;
-    for (int i = 0; i < format_.block(); i += 8, out += 64)
-      for (int k = 0; k < 4; ++k) out[k] = std::uint8_t(codes[i + k] | codes[i + 4 + k] << 4);
+  /// Bits [first, first + bits) of the codes of a unit, four columns at a time.
+  static void put_plane(const std::uint8_t* codes, int bits, int first, std::uint8_t* out) {
+    const std::uint32_t mask = 0x01010101u * ((1u << bits) - 1);
+    for (int piece = 0; piece < bits; ++piece, out += 64) {
+      std::uint32_t word = 0;
+      for (int at = 0; at < 8; at += bits, codes += 4) {
+        std::uint32_t four;
+        std::memcpy(&four, codes, 4);
+        word |= (four >> first & mask) << at;
+      }
+      std::memcpy(out, &word, 4);
+    }
   }
 
   const Format& format_;

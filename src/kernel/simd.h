@@ -6,9 +6,11 @@
 //                           load_fp16, load_bf16, store_fp16, hsum, hmax
 //   I        16 int32       load_int, splat_int, add_int, to_float, round_int (nearest even),
 //                           pow2 (2^i for -126 <= i <= 127), load_i8, load_u8, store_codes
-//   Codes    16 rows x 4 columns of bytes: load_codes, low_half, high_half, lookup
-//   DotSmall, DotMedium, DotWide
-//            sums of products of unsigned codes (up to 15, 63, 255) with 8-bit inputs, exact:
+//   Codes    16 rows x 4 columns of bytes: load_codes, store_bytes, move_bits (of every byte, up or
+//   down, then
+//            those of a mask), either, lookup
+//   DotSmall, DotMedium, DotLarge, DotWide
+//            sums of products of unsigned codes (up to 15, 63, 127, 255) with 8-bit inputs, exact:
 //            8 columns are taken in kSteps steps, operand() being what a step takes of the codes
 //            and inputs() what it takes of the inputs; total() lacks kShift * sum of inputs;
 //            kTokens sums fit the registers

@@ -91,12 +91,19 @@ NIBBLE_INLINE int32_t store_codes(int8_t* p, I x) {
 }
 
 NIBBLE_INLINE Codes load_codes(const uint8_t* p) { return {load256(p), load256(p + 32)}; }
-NIBBLE_INLINE Codes low_half(Codes c) {
-  const __m256i mask = _mm256_set1_epi8(15);
-  return {_mm256_and_si256(c.a, mask), _mm256_and_si256(c.b, mask)};
+NIBBLE_INLINE void store_bytes(uint8_t* p, Codes c) {
+  _mm256_storeu_si256((__m256i*)p, c.a);
+  _mm256_storeu_si256((__m256i*)(p + 32), c.b);
 }
-NIBBLE_INLINE Codes high_half(Codes c) {
-  return low_half({_mm256_srli_epi16(c.a, 4), _mm256_srli_epi16(c.b, 4)});
+NIBBLE_INLINE __m256i shift16(__m256i x, int by) {
+  return by > 0 ? _mm256_slli_epi16(x, by) : by < 0 ? _mm256_srli_epi16(x, -by) : x;
+}
+NIBBLE_INLINE Codes move_bits(Codes c, int by, int mask) {
+  const __m256i m = _mm256_set1_epi8(char(mask));
+  return {_mm256_and_si256(shift16(c.a, by), m), _mm256_and_si256(shift16(c.b, by), m)};
+}
+NIBBLE_INLINE Codes either(Codes x, Codes y) {
+  return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
 }
 NIBBLE_INLINE Codes lookup(Codes c, const uint8_t* table) {
   const __m256i t = _mm256_broadcastsi128_si256(load128(table));
@@ -164,6 +171,26 @@ struct DotMedium {
         _mm256_add_epi16(_mm256_maddubs_epi16(c0, x0), _mm256_maddubs_epi16(c1, x1));
     sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     finish(sum);
+  }
+  NIBBLE_METHOD I total() const { return {a, b}; }
+};
+
+/// Codes up to 127: a pair of products, at most 2 * 127 * 127 = 32258, fits 16 bits.
+struct DotLarge {
+  using Input = int8_t;
+  static constexpr int kShift = 0, kSteps = 2, kTokens = 6;
+  static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
+  NIBBLE_METHOD static Codes operand(int step, const Codes& c0, const Codes& c1) {
+    return step == 0 ? c0 : c1;
+  }
+  __m256i a, b;
+  NIBBLE_METHOD void clear() { a = b = _mm256_setzero_si256(); }
+  NIBBLE_METHOD void add(const Codes& c, const Input* x) {
+    const __m256i x4 = splat4(x), one = _mm256_set1_epi16(1);
+    a = _mm256_add_epi32(a, _mm256_madd_epi16(_mm256_maddubs_epi16(c.a, x4), one));
+    finish(a);
+    b = _mm256_add_epi32(b, _mm256_madd_epi16(_mm256_maddubs_epi16(c.b, x4), one));
+    finish(b);
   }
   NIBBLE_METHOD I total() const { return {a, b}; }
 };

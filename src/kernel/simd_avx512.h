@@ -62,8 +62,14 @@ NIBBLE_INLINE int32_t store_codes(int8_t* p, I x) {
 }
 
 NIBBLE_INLINE Codes load_codes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
-NIBBLE_INLINE Codes low_half(Codes c) { return {_mm512_and_si512(c.v, _mm512_set1_epi8(15))}; }
-NIBBLE_INLINE Codes high_half(Codes c) { return low_half({_mm512_srli_epi16(c.v, 4)}); }
+NIBBLE_INLINE void store_bytes(uint8_t* p, Codes c) { _mm512_storeu_si512(p, c.v); }
+NIBBLE_INLINE Codes move_bits(Codes c, int by, int mask) {
+  const __m512i x = by > 0   ? _mm512_slli_epi16(c.v, unsigned(by))
+                    : by < 0 ? _mm512_srli_epi16(c.v, unsigned(-by))
+                             : c.v;
+  return {_mm512_and_si512(x, _mm512_set1_epi8(char(mask)))};
+}
+NIBBLE_INLINE Codes either(Codes x, Codes y) { return {_mm512_or_si512(x.v, y.v)}; }
 NIBBLE_INLINE Codes lookup(Codes c, const uint8_t* table) {
   return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(table)), c.v)};
 }
@@ -90,6 +96,7 @@ struct DotWide {
 };
 using DotSmall = DotWide;
 using DotMedium = DotWide;
+using DotLarge = DotWide;
 inline constexpr int kTile = 12;
 
 }  // namespace nibble::NIBBLE_ISA

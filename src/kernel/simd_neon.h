@@ -87,10 +87,16 @@ NIBBLE_INLINE int32_t store_codes(int8_t* p, I x) {
 NIBBLE_INLINE Codes load_codes(const uint8_t* p) {
   return NIBBLE_EACH(Codes, vld1q_u8(p + 16 * i));
 }
-NIBBLE_INLINE Codes low_half(Codes c) {
-  return NIBBLE_EACH(Codes, vandq_u8(c.v[i], vdupq_n_u8(15)));
+NIBBLE_INLINE void store_bytes(uint8_t* p, Codes c) {
+  for (int i = 0; i < 4; ++i) vst1q_u8(p + 16 * i, c.v[i]);
 }
-NIBBLE_INLINE Codes high_half(Codes c) { return NIBBLE_EACH(Codes, vshrq_n_u8(c.v[i], 4)); }
+NIBBLE_INLINE Codes move_bits(Codes c, int by, int mask) {
+  return NIBBLE_EACH(Codes,
+                     vandq_u8(vshlq_u8(c.v[i], vdupq_n_s8(int8_t(by))), vdupq_n_u8(uint8_t(mask))));
+}
+NIBBLE_INLINE Codes either(Codes x, Codes y) {
+  return NIBBLE_EACH(Codes, vorrq_u8(x.v[i], y.v[i]));
+}
 NIBBLE_INLINE Codes lookup(Codes c, const uint8_t* table) {
   const uint8x16_t t = vld1q_u8(table);
   return NIBBLE_EACH(Codes, vqtbl1q_u8(t, c.v[i]));
@@ -125,6 +131,7 @@ struct Dot {
 };
 using DotSmall = Dot<0>;
 using DotMedium = Dot<0>;
+using DotLarge = Dot<0>;
 using DotWide = Dot<128>;
 inline constexpr int kTile = 4;
 

@@ -96,13 +96,14 @@ NIBBLE_INLINE Codes load_codes(const uint8_t* p) {
   memcpy(c.at, p, 64);
   return c;
 }
-NIBBLE_INLINE Codes low_half(Codes c) {
-  for (int i = 0; i < 64; ++i) c.at[i] &= 15;
+NIBBLE_INLINE void store_bytes(uint8_t* p, Codes c) { memcpy(p, c.at, 64); }
+NIBBLE_INLINE Codes move_bits(Codes c, int by, int mask) {
+  for (int i = 0; i < 64; ++i) c.at[i] = uint8_t((by > 0 ? c.at[i] << by : c.at[i] >> -by) & mask);
   return c;
 }
-NIBBLE_INLINE Codes high_half(Codes c) {
-  for (int i = 0; i < 64; ++i) c.at[i] = uint8_t(c.at[i] >> 4);
-  return c;
+NIBBLE_INLINE Codes either(Codes x, Codes y) {
+  for (int i = 0; i < 64; ++i) x.at[i] |= y.at[i];
+  return x;
 }
 NIBBLE_INLINE Codes lookup(Codes c, const uint8_t* table) {
   for (int i = 0; i < 64; ++i) c.at[i] = table[c.at[i]];
@@ -133,6 +134,7 @@ struct DotWide {
 };
 using DotSmall = DotWide;
 using DotMedium = DotWide;
+using DotLarge = DotWide;
 inline constexpr int kTile = 4;
 
 }  // namespace nibble::NIBBLE_ISA
