@@ -22,6 +22,11 @@ int print(const BenchmarkReport& r, const Options& options) {
                        {"threads", r.threads},
                        {"file_bytes", r.file_bytes},
                        {"weight_bytes", r.weight_bytes},
+                       {"read_bytes", r.read_bytes},
+                       {"products", r.products},
+                       {"machine",
+                        {{"bytes_per_second", r.machine.bytes_per_second},
+                         {"int8_operations_per_second", r.machine.int8_operations_per_second}}},
                        {"load_seconds", r.load_seconds},
                        {"first_token_seconds", r.first_token_seconds},
                        {"prompt_tokens", options.bench.prompt_tokens},
@@ -37,6 +42,14 @@ int print(const BenchmarkReport& r, const Options& options) {
   fmt::print("decode       {:.1f} tokens/s ({} tokens)\n", r.decode_tokens_per_second,
              options.bench.generated_tokens);
   fmt::print("first token  {}\n", human_seconds(r.first_token_seconds));
+  fmt::print(
+      "limits       memory is read at {}/s, {:.0f}% of it by decode; 8-bit products reach {:.0f} "
+      "Gop/s, {:.0f}% of it in prefill\n",
+      human_bytes(std::uint64_t(r.machine.bytes_per_second)),
+      100 * r.decode_tokens_per_second * double(r.read_bytes) / r.machine.bytes_per_second,
+      r.machine.int8_operations_per_second * 1e-9,
+      100 * r.prefill_tokens_per_second * double(r.products) /
+          r.machine.int8_operations_per_second);
   return kExitOk;
 }
 

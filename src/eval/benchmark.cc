@@ -5,6 +5,7 @@
 
 #include "arch/arch.h"
 #include "base/cpu.h"
+#include "eval/machine.h"
 #include "graph/runtime.h"
 
 namespace nibble {
@@ -81,6 +82,8 @@ Result<BenchmarkReport> benchmark(const BenchmarkOptions& options, Progress& pro
   report.threads = runtime->pool().size();
   for (const TensorInfo& tensor : model.source().tensors()) report.file_bytes += tensor.bytes;
   report.weight_bytes = runtime->weight_bytes();
+  report.read_bytes = runtime->read_bytes(), report.products = runtime->products();
+  report.machine = measure_machine(runtime->pool());
   report.prefill_tokens_per_second = median(report.prefill_rounds);
   report.decode_tokens_per_second = median(report.decode_rounds);
   return report;

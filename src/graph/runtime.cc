@@ -128,4 +128,20 @@ std::uint64_t Runtime::weight_bytes() const {
   return sum;
 }
 
+std::uint64_t Runtime::read_bytes() const {
+  std::uint64_t sum = 0;
+  for (const auto* steps : {&state_->layers, &state_->after})
+    for (const Step& step : *steps)
+      if (step.node->kind == Node::Kind::linear) sum += step.matrix->bytes();
+  return sum;
+}
+
+std::uint64_t Runtime::products() const {
+  std::uint64_t sum = 0;
+  for (const Step& step : state_->layers)
+    if (step.node->kind == Node::Kind::linear)
+      sum += 2 * std::uint64_t(step.matrix->rows() * step.matrix->columns());
+  return sum;
+}
+
 }  // namespace nibble

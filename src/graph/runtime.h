@@ -42,6 +42,8 @@ class Runtime {
   const Graph& graph() const;
   ThreadPool& pool();
   std::uint64_t weight_bytes() const;  // memory held by packed weights
+  std::uint64_t read_bytes() const;    // of them, for each token that is generated
+  std::uint64_t products() const;      // multiplications and additions with them, a prompt's token
 
  private:
   friend class Session;

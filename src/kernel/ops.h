@@ -61,6 +61,9 @@ struct Ops {
   /// finite). Scales are written for every 32 values, sums of the codes for every 16.
   void (*quantize_input)(const float* x, int64_t n, int64_t block, int8_t* codes, float* scales,
                          int32_t* code_sums);
+  /// Products of 8-bit codes, all in registers: what the processor can do at best. Returns how many
+  /// multiplications and additions it has done.
+  int64_t (*peak_int8)(int64_t rounds);
 };
 
 /// The operations of the active instruction set (scalar if NIBBLE_ISA names none that runs here).

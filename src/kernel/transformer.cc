@@ -291,6 +291,24 @@ void attend(const AttendArgs* a) {
   }
 }
 
+int64_t peak_int8(int64_t rounds) {
+  uint8_t bytes[64];
+  typename DotSmall::Input x[4 * DotSmall::kTokens];
+  for (int i = 0; i < 64; ++i) bytes[i] = uint8_t(i % 16);
+  for (int i = 0; i < 4 * DotSmall::kTokens; ++i) x[i] = int8_t(i);
+  const Codes codes = load_codes(bytes);
+  DotSmall dot[DotSmall::kTokens];
+  for (auto& each : dot) each.clear();
+  for (int64_t round = 0; round < rounds; ++round)
+#pragma GCC unroll 16
+    for (int t = 0; t < DotSmall::kTokens; ++t) dot[t].add(codes, x + 4 * t);
+  F sum = zero();
+  for (const auto& each : dot) sum = add(sum, to_float(each.total()));
+  volatile float used = hsum(sum);
+  (void)used;
+  return rounds * DotSmall::kTokens * 2 * 64;
+}
+
 }  // namespace
 
 const Ops& ops_transformer() {
@@ -305,7 +323,8 @@ const Ops& ops_transformer() {
                            {sizeof(float), &store_position<CacheF32>, &attend<CacheF32>},
                            &f32_to_fp16,
                            &fp16_to_f32,
-                           &quantize_input};
+                           &quantize_input,
+                           &peak_int8};
   return ops;
 }
 

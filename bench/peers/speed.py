@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Prefill and decode speed of GGUF files: nibble, stock llama.cpp and ik_llama.cpp, in turn on the same file.
+
+    speed.py NIBBLE LLAMA_BENCH MODEL.gguf ... [--prompt 512] [--tokens 64] [--threads 2] [--rounds 5] [--json]
+
+LLAMA_BENCH is llama.cpp's llama-bench. ik_llama.cpp runs in a process of its own if the package ik-llama-cpp-python can be
+imported. Every round runs each program once, the peers with OpenMP's default way of waiting and with OMP_WAIT_POLICY=passive;
+`best_peer` is the best median among them, and `ratio` the median over rounds of ours / the better one in the same round.
+`limit_share`, measured in every round: of decode, the bytes of weights read a second, relative to what all threads together read of
+plain memory; of prefill, the operations a second, 2 a weight and token, relative to what they reach in registers.
+"""
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+
+
+def run(command, **environment):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env={**os.environ, **environment})
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout[done.stdout.index("["if done.stdout.lstrip().startswith("[") else "{"):])
+
+
+def ours(arguments, model):
+    found = run([arguments.nibble, "bench", model, "-p", arguments.prompt, "-n", arguments.tokens, "-r", 1, "--threads",
+                 arguments.threads, "--json"])
+    return {"prefill": found["prefill_tokens_per_second"], "decode": found["decode_tokens_per_second"],
+            "bandwidth": found["machine"]["bytes_per_second"], "peak": found["machine"]["int8_operations_per_second"],
+            "bytes": found["read_bytes"], "products": found["products"]}
+
+
+def stock(arguments, model, **environment):
+    prefill, decode = run([arguments.llama_bench, "-m", model, "-p", arguments.prompt, "-n", arguments.tokens, "-t", arguments.threads,
+                           "-r", 1, "-o", "json"], **environment)
+    return {"prefill": prefill["avg_ts"], "decode": decode["avg_ts"]}
+
+
+def ik(arguments, model, **environment):
+    return run([sys.executable, __file__, "--ik", model, arguments.prompt, arguments.tokens, arguments.threads], **environment)
+
+
+def ik_worker(path, prompt, tokens, threads):
+    import ctypes
+    from ik_llama_cpp import _ctypes_api as api
+    api.llama_backend_init()
+    parameters = api.llama_model_default_params()
+    parameters.repack_tensors = True
+    parameters.use_mmap = False
+    model = api.llama_model_load_from_file(path.encode(), parameters)
+    settings = api.llama_context_default_params()
+    settings.n_ctx = settings.n_batch = settings.n_ubatch = max(prompt, tokens) + 64
+    settings.n_threads = settings.n_threads_batch = threads
+    settings.flash_attn = True
+    context = api.llama_init_from_model(model, settings)
+    batch = api.llama_batch_init(prompt, 0, 1)
+
+    def decode(count, first):
+        batch.n_tokens = count
+        for i in range(count):
+            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = 100 + i % 1000, first + i, 1, i == count - 1
+            batch.seq_id[i][0] = 0
+        if api.llama_decode(context, batch):
+            sys.exit("llama_decode failed")
+        api.llama_get_logits_ith(context, count - 1)
+
+    decode(prompt, 0)  # warm
+    api.llama_kv_cache_clear(context)
+    start = time.perf_counter()
+    decode(prompt, 0)
+    prefill = prompt / (time.perf_counter() - start)
+    api.llama_kv_cache_clear(context)
+    decode(1, 0)
+    start = time.perf_counter()
+    for i in range(tokens):
+        decode(1, 1 + i)
+    print(json.dumps({"prefill": prefill, "decode": tokens / (time.perf_counter() - start)}))
+
+
+def peers():
+    out = {"llama.cpp": (stock, {}), "llama.cpp, passive": (stock, {"OMP_WAIT_POLICY": "passive"})}
+    try:
+        import ik_llama_cpp  # noqa: F401
+        out |= {"ik_llama.cpp": (ik, {}), "ik_llama.cpp, passive": (ik, {"OMP_WAIT_POLICY": "passive"})}
+    except ImportError:
+        print("ik-llama-cpp-python is not installed: stock llama.cpp only", file=sys.stderr)
+    return out
+
+
+def compare(arguments, model):
+    pathlib.Path(model).read_bytes()  # into the page cache
+    rounds = [{"nibble": ours(arguments, model),
+               **{name: function(arguments, model, **environment) for name, (function, environment) in peers().items()}}
+              for _ in range(arguments.rounds)]
+    rows = []
+    for kind in ("prefill", "decode"):
+        medians = {name: statistics.median(each[name][kind] for each in rounds) for name in rounds[0]}
+        best = max((name for name in medians if name != "nibble"), key=medians.get)
+        ratio = statistics.median(each["nibble"][kind] / max(each[name][kind] for name in each if name != "nibble") for each in rounds)
+        row = {"kind": kind, "type": pathlib.Path(model).stem, "ours": medians["nibble"], "best_peer": medians[best], "peer": best, "ratio": ratio}
+        per_token, limit = ("bytes", "bandwidth") if kind == "decode" else ("products", "peak")
+        row["limit_share"] = statistics.median(
+            each["nibble"][kind] * each["nibble"][per_token] / each["nibble"][limit] for each in rounds)
+        row["all"] = medians
+        rows.append(row)
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("nibble"), parser.add_argument("llama_bench"), parser.add_argument("models", nargs="+")
+    for name, value in (("prompt", 512), ("tokens", 64), ("threads", 2), ("rounds", 5)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    rows = []
+    for model in arguments.models:
+        for row in compare(arguments, model):
+            rows.append(row)
+            if not arguments.json:
+                limit = f", {100 * row['limit_share']:.0f}% of the {'memory' if row['kind'] == 'decode' else 'arithmetic'}"
+                print(f"{row['type']:24} {row['kind']:8} {row['ours']:8.1f} tokens/s, best peer {row['best_peer']:8.1f} "
+                      f"({row['peer']}), ratio {row['ratio']:.2f}{limit}", flush=True)
+    if arguments.json:
+        print(json.dumps({"threads": arguments.threads, "rounds": arguments.rounds, "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--ik"]:
+        ik_worker(sys.argv[2], *map(int, sys.argv[3:]))
+    else:
+        main()
