@@ -171,7 +171,7 @@ void multiply_codes(const PackedView* w, const InputView* input, const Work* wor
         });
     const uint8_t* weights = w->weights + panel * (columns / kUnitColumns) * Reader::kUnitBytes;
     const auto tiles = [&](const auto& from, const uint8_t* codes) __attribute__((always_inline)) {
-      for_tiles(
+      for_tiles<Dot::kTokens>(
           tokens, [&](int64_t t, auto count) __attribute__((always_inline)) {
             constexpr int n = decltype(count)::n;
             F sum[n];
