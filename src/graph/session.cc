@@ -242,6 +242,7 @@ Status Batch::forward(std::span<const Part> parts) {
     rows += std::size_t(wanted);
   }
   NIBBLE_CHECK(s.tokens.size() <= kTokens);
+  if (parts.empty()) return {};
   s.logits.resize(rows * s.model.graph.config.vocab);
   NIBBLE_DO(s.executor.begin(s.portions));
   s.executor.run(s.model.layers, s.tokens);

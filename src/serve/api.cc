@@ -186,7 +186,7 @@ std::optional<GenerationEvent> JobStream::next() {
 
 Result<std::shared_ptr<JobStream>> start_job(std::shared_ptr<ServedModel> model,
                                              GenerationRequest request, const ApiLimits& limits,
-                                             const HttpRequest& http) {
+                                             const ServerRequest& http) {
   auto job = std::make_shared<GenerationJob>(std::move(request),
                                              GenerationJob::Clock::now() + limits.request);
   if (!model->scheduler().submit(job))
@@ -215,7 +215,7 @@ Result<std::vector<ChoiceResult>> collect(JobStream& stream) {
 }
 
 Result<std::vector<float>> embed(std::shared_ptr<ServedModel> model, std::vector<Token> tokens,
-                                 const ApiLimits& limits, const HttpRequest& http) {
+                                 const ApiLimits& limits, const ServerRequest& http) {
   GenerationRequest request{.prompt = std::move(tokens)};
   request.embed = true;
   NIBBLE_TRY(const auto stream, start_job(std::move(model), std::move(request), limits, http));
@@ -250,9 +250,9 @@ std::string dump(const Json& document) {
   return document.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-HttpReply json_reply(const Json& document) { return {.body = dump(document)}; }
+ServerReply json_reply(const Json& document) { return {.body = dump(document)}; }
 
-HttpReply reply_to(const Error& error) {
+ServerReply reply_to(const Error& error) {
   switch (error.code()) {
     case ErrorCode::io:
       return error_reply(503, error.message(), "server_error");

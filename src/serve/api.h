@@ -82,21 +82,21 @@ struct ChoiceResult {
 /// Hands a request to the model. Error (io): too many wait already.
 Result<std::shared_ptr<JobStream>> start_job(std::shared_ptr<ServedModel> model,
                                              GenerationRequest request, const ApiLimits& limits,
-                                             const HttpRequest& http);
+                                             const ServerRequest& http);
 /// Waits for all choices. Errors: a choice failed; cancelled: the client is gone.
 Result<std::vector<ChoiceResult>> collect(JobStream& stream);
 
 /// The embedding of a text, of length 1. Errors as of start_job() and collect().
 Result<std::vector<float>> embed(std::shared_ptr<ServedModel> model, std::vector<Token> tokens,
-                                 const ApiLimits& limits, const HttpRequest& http);
+                                 const ApiLimits& limits, const ServerRequest& http);
 /// Little-endian floats in base64.
 std::string base64_floats(const std::vector<float>& values);
 /// The text with bytes that are not UTF-8 replaced.
 std::string valid_utf8(const std::string& text);
 
-HttpReply json_reply(const Json& document);
+ServerReply json_reply(const Json& document);
 /// The status that an error stands for, and its message.
-HttpReply reply_to(const Error& error);
+ServerReply reply_to(const Error& error);
 std::string dump(const Json& document);  // bytes that are not UTF-8 are replaced
 std::string random_id(std::string_view prefix);
 

@@ -16,7 +16,7 @@ namespace {
 
 /// A request while it comes in.
 struct Incoming {
-  HttpRequest request;
+  ServerRequest request;
   std::size_t received = 0;  // bytes of the body
 };
 
@@ -73,7 +73,7 @@ ssize_t read_stream(void* closure, std::uint64_t, char* buffer, std::size_t size
 
 void end_stream(void* closure) { delete static_cast<Outgoing*>(closure); }
 
-MHD_Response* make_response(MHD_Connection* connection, HttpReply& reply, unsigned idle_seconds) {
+MHD_Response* make_response(MHD_Connection* connection, ServerReply& reply, unsigned idle_seconds) {
   MHD_Response* response = nullptr;
   if (reply.stream) {
     auto* out = new Outgoing{
@@ -106,14 +106,15 @@ struct HttpServer::State {
   MHD_Daemon* daemon = nullptr;
 
   MHD_Result finish(MHD_Connection* connection, Incoming& incoming) {
-    HttpReply reply;
+    ServerReply reply;
     const int socket = socket_of(connection);
     incoming.request.is_gone = [socket] { return is_closed(socket); };
     {
       const Patience patience(connection, limits.idle_seconds);
-      reply = incoming.too_large ? error_reply(413, "the body of the request is too large",
-                                               "invalid_request_error")
-                                 : handler(incoming.request);
+      reply =
+          incoming.received > limits.body
+              ? error_reply(413, "the body of the request is too large", "invalid_request_error")
+              : handler(incoming.request);
     }
     MHD_Response* response = make_response(connection, reply, limits.idle_seconds);
     const MHD_Result result = MHD_queue_response(connection, unsigned(reply.status), response);
@@ -182,8 +183,8 @@ int HttpServer::port() const {
   return info ? info->port : 0;
 }
 
-HttpReply error_reply(int status, const std::string& message, const std::string& type) {
-  HttpReply reply{.status = status};
+ServerReply error_reply(int status, const std::string& message, const std::string& type) {
+  ServerReply reply{.status = status};
   const Json error = {{"message", message}, {"type", type}, {"param", nullptr}, {"code", nullptr}};
   reply.body = Json{{"error", error}}.dump(-1, ' ', false, Json::error_handler_t::replace);
   if (status == 503) reply.headers.emplace_back("Retry-After", "1");

@@ -13,13 +13,13 @@
 
 namespace nibble {
 
-struct HttpRequest {
+struct ServerRequest {
   std::string method, path, body;
   std::string authorization;      // that header, or empty
   std::function<bool()> is_gone;  // the client has closed the connection
 };
 
-struct HttpReply {
+struct ServerReply {
   int status = 200;
   std::string type = "application/json";
   std::string body = {};
@@ -37,7 +37,7 @@ struct HttpLimits {
 };
 
 /// Called on many threads at once.
-using HttpHandler = std::function<HttpReply(const HttpRequest&)>;
+using HttpHandler = std::function<ServerReply(const ServerRequest&)>;
 
 class HttpServer {
  public:
@@ -54,6 +54,6 @@ class HttpServer {
 };
 
 /// The reply to what went wrong, in OpenAI's form.
-HttpReply error_reply(int status, const std::string& message, const std::string& type);
+ServerReply error_reply(int status, const std::string& message, const std::string& type);
 
 }  // namespace nibble

@@ -37,7 +37,7 @@ Result<std::string> model_name(const Json& body) {
   return plain_name(std::move(name));
 }
 
-HttpReply no_model(const Error& error, const std::string& name) {
+ServerReply no_model(const Error& error, const std::string& name) {
   if (error.code() == ErrorCode::io) return ollama_error(error);
   return {.status = 404, .body = dump({{"error", "model '" + name + "' not found"}})};
 }
@@ -80,7 +80,7 @@ class OllamaAnswer {
   OllamaAnswer(const OllamaAnswer&) = delete;
   OllamaAnswer& operator=(const OllamaAnswer&) = delete;
 
-  HttpReply whole();
+  ServerReply whole();
   /// The next line, or nothing at the end.
   std::optional<std::string> next_line();
 
@@ -126,7 +126,7 @@ void OllamaAnswer::add_summary(Json& line, FinishReason reason, std::uint32_t to
   line["eval_duration"] = nanoseconds(now - first);
 }
 
-HttpReply OllamaAnswer::whole() {
+ServerReply OllamaAnswer::whole() {
   const auto results = collect(*stream_);
   if (!results) return ollama_error(results.error());
   const ChoiceResult& result = results->front();
@@ -197,8 +197,8 @@ bool only_loads(const Json& body) {
   return true;
 }
 
-HttpReply load_or_unload(ModelTable& models, const Json& body, const std::string& name,
-                         const ApiLimits& limits) {
+ServerReply load_or_unload(ModelTable& models, const Json& body, const std::string& name,
+                           const ApiLimits& limits) {
   const auto request = parse_ollama(body, limits);
   if (!request) return ollama_error(request.error());
   if (request->unload) (void)models.unload(name);
@@ -211,8 +211,8 @@ HttpReply load_or_unload(ModelTable& models, const Json& body, const std::string
 
 using ParseOllama = Result<OllamaRequest>(const Json&, const ServedModel&, const ApiLimits&);
 
-HttpReply respond(ModelTable& models, const ApiLimits& limits, const HttpRequest& http,
-                  ParseOllama* parse) {
+ServerReply respond(ModelTable& models, const ApiLimits& limits, const ServerRequest& http,
+                    ParseOllama* parse) {
   const auto body = parse_json(http.body);
   if (!body) return ollama_error(body.error());
   const auto name = model_name(*body);
@@ -230,20 +230,20 @@ HttpReply respond(ModelTable& models, const ApiLimits& limits, const HttpRequest
   const bool streams = request->stream;
   auto answer = std::make_shared<OllamaAnswer>(std::move(*request), models, std::move(*stream));
   if (!streams) return answer->whole();
-  HttpReply reply{.type = "application/x-ndjson"};
+  ServerReply reply{.type = "application/x-ndjson"};
   reply.stream = [answer] { return answer->next_line(); };
   return reply;
 }
 
 }  // namespace
 
-HttpReply ollama_tags(const ModelTable& models) {
+ServerReply ollama_tags(const ModelTable& models) {
   Json list = Json::array();
   for (const ModelEntry& entry : models.entries()) list.push_back(summary_of(entry));
   return json_reply({{"models", std::move(list)}});
 }
 
-HttpReply ollama_ps(const ModelTable& models) {
+ServerReply ollama_ps(const ModelTable& models) {
   Json list = Json::array();
   for (const ModelEntry& entry : models.entries()) {
     if (!entry.loaded) continue;
@@ -256,7 +256,7 @@ HttpReply ollama_ps(const ModelTable& models) {
   return json_reply({{"models", std::move(list)}});
 }
 
-HttpReply ollama_show(ModelTable& models, const HttpRequest& http) {
+ServerReply ollama_show(ModelTable& models, const ServerRequest& http) {
   const auto body = parse_json(http.body);
   if (!body) return ollama_error(body.error());
   const auto name = model_name(*body);
@@ -279,16 +279,17 @@ HttpReply ollama_show(ModelTable& models, const HttpRequest& http) {
   return no_model(Error(ErrorCode::invalid, ""), *name);
 }
 
-HttpReply ollama_generate(ModelTable& models, const ApiLimits& limits, const HttpRequest& http) {
+ServerReply ollama_generate(ModelTable& models, const ApiLimits& limits,
+                            const ServerRequest& http) {
   return respond(models, limits, http, generate_request);
 }
 
-HttpReply ollama_chat(ModelTable& models, const ApiLimits& limits, const HttpRequest& http) {
+ServerReply ollama_chat(ModelTable& models, const ApiLimits& limits, const ServerRequest& http) {
   return respond(models, limits, http, chat_request);
 }
 
-HttpReply ollama_embed(ModelTable& models, const ApiLimits& limits, const HttpRequest& http,
-                       bool single) {
+ServerReply ollama_embed(ModelTable& models, const ApiLimits& limits, const ServerRequest& http,
+                         bool single) {
   const auto start = Clock::now();
   const auto body = parse_json(http.body);
   if (!body) return ollama_error(body.error());

@@ -5,14 +5,14 @@
 
 namespace nibble {
 
-HttpReply ollama_tags(const ModelTable& models);
-HttpReply ollama_ps(const ModelTable& models);
-HttpReply ollama_show(ModelTable& models, const HttpRequest& http);
-HttpReply ollama_generate(ModelTable& models, const ApiLimits& limits, const HttpRequest& http);
-HttpReply ollama_chat(ModelTable& models, const ApiLimits& limits, const HttpRequest& http);
+ServerReply ollama_tags(const ModelTable& models);
+ServerReply ollama_ps(const ModelTable& models);
+ServerReply ollama_show(ModelTable& models, const ServerRequest& http);
+ServerReply ollama_generate(ModelTable& models, const ApiLimits& limits, const ServerRequest& http);
+ServerReply ollama_chat(ModelTable& models, const ApiLimits& limits, const ServerRequest& http);
 /// `single`: the older form with one prompt.
-HttpReply ollama_embed(ModelTable& models, const ApiLimits& limits, const HttpRequest& http,
-                       bool single);
+ServerReply ollama_embed(ModelTable& models, const ApiLimits& limits, const ServerRequest& http,
+                         bool single);
 
 /// What a request of Ollama's API asks for.
 struct OllamaRequest {
@@ -23,6 +23,6 @@ struct OllamaRequest {
 /// "options", "stream", "keep_alive": all but the prompt.
 Result<OllamaRequest> parse_ollama(const Json& body, const ApiLimits& limits);
 /// An error in Ollama's form.
-HttpReply ollama_error(const Error& error);
+ServerReply ollama_error(const Error& error);
 
 }  // namespace nibble

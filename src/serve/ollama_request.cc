@@ -52,8 +52,8 @@ Result<OllamaRequest> parse_ollama(const Json& body, const ApiLimits& limits) {
   return request;
 }
 
-HttpReply ollama_error(const Error& error) {
-  HttpReply reply = reply_to(error);
+ServerReply ollama_error(const Error& error) {
+  ServerReply reply = reply_to(error);
   reply.body = dump({{"error", error.message()}});
   return reply;
 }

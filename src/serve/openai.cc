@@ -80,7 +80,7 @@ class Answer {
                      .count()),
         shown_(std::size_t(stream_->request().choices)) {}
 
-  HttpReply whole();
+  ServerReply whole();
   /// The next server-sent event, or nothing at the end.
   std::optional<std::string> next_chunk();
 
@@ -140,7 +140,7 @@ Json Answer::choice(int index, const ChoiceResult& result) const {
   return out;
 }
 
-HttpReply Answer::whole() {
+ServerReply Answer::whole() {
   const auto results = collect(*stream_);
   if (!results) return reply_to(results.error());
   Json out = document(request_.chat ? "chat.completion" : "text_completion");
@@ -225,19 +225,19 @@ Result<std::shared_ptr<ServedModel>> find_model(ModelTable& models, const Json& 
   return models.get(name);
 }
 
-HttpReply no_model(const Error& error) {
+ServerReply no_model(const Error& error) {
   return error.code() == ErrorCode::io ? reply_to(error)
                                        : error_reply(404, error.message(), "invalid_request_error");
 }
 
-HttpReply answer(std::shared_ptr<ServedModel> model, OpenAiRequest request, const ApiLimits& limits,
-                 const HttpRequest& http) {
+ServerReply answer(std::shared_ptr<ServedModel> model, OpenAiRequest request,
+                   const ApiLimits& limits, const ServerRequest& http) {
   auto stream = start_job(std::move(model), request.generation, limits, http);
   if (!stream) return reply_to(stream.error());
   const bool streams = request.stream;
   auto answer = std::make_shared<Answer>(std::move(request), std::move(*stream));
   if (!streams) return answer->whole();
-  HttpReply reply{.type = "text/event-stream"};
+  ServerReply reply{.type = "text/event-stream"};
   reply.headers.emplace_back("Cache-Control", "no-cache");
   reply.stream = [answer] { return answer->next_chunk(); };
   return reply;
@@ -261,8 +261,8 @@ Result<OpenAiRequest> chat_request(const Json& body, const ServedModel& model,
 
 using Parse = Result<OpenAiRequest>(const Json&, const ServedModel&, const ApiLimits&);
 
-HttpReply respond(ModelTable& models, const ApiLimits& limits, const HttpRequest& http,
-                  Parse* parse) {
+ServerReply respond(ModelTable& models, const ApiLimits& limits, const ServerRequest& http,
+                    Parse* parse) {
   const auto body = parse_json(http.body);
   if (!body) return reply_to(body.error());
   auto model = find_model(models, *body);
@@ -274,7 +274,7 @@ HttpReply respond(ModelTable& models, const ApiLimits& limits, const HttpRequest
 
 }  // namespace
 
-HttpReply openai_models(const ModelTable& models) {
+ServerReply openai_models(const ModelTable& models) {
   Json data = Json::array();
   for (const ModelEntry& entry : models.entries())
     data.push_back({{"id", entry.name},
@@ -284,15 +284,17 @@ HttpReply openai_models(const ModelTable& models) {
   return json_reply({{"object", "list"}, {"data", std::move(data)}});
 }
 
-HttpReply openai_chat(ModelTable& models, const ApiLimits& limits, const HttpRequest& http) {
+ServerReply openai_chat(ModelTable& models, const ApiLimits& limits, const ServerRequest& http) {
   return respond(models, limits, http, chat_request);
 }
 
-HttpReply openai_completions(ModelTable& models, const ApiLimits& limits, const HttpRequest& http) {
+ServerReply openai_completions(ModelTable& models, const ApiLimits& limits,
+                               const ServerRequest& http) {
   return respond(models, limits, http, completion_request);
 }
 
-HttpReply openai_embeddings(ModelTable& models, const ApiLimits& limits, const HttpRequest& http) {
+ServerReply openai_embeddings(ModelTable& models, const ApiLimits& limits,
+                              const ServerRequest& http) {
   const auto body = parse_json(http.body);
   if (!body) return reply_to(body.error());
   const auto model = find_model(models, *body);

@@ -5,10 +5,12 @@
 
 namespace nibble {
 
-HttpReply openai_models(const ModelTable& models);
-HttpReply openai_chat(ModelTable& models, const ApiLimits& limits, const HttpRequest& http);
-HttpReply openai_completions(ModelTable& models, const ApiLimits& limits, const HttpRequest& http);
-HttpReply openai_embeddings(ModelTable& models, const ApiLimits& limits, const HttpRequest& http);
+ServerReply openai_models(const ModelTable& models);
+ServerReply openai_chat(ModelTable& models, const ApiLimits& limits, const ServerRequest& http);
+ServerReply openai_completions(ModelTable& models, const ApiLimits& limits,
+                               const ServerRequest& http);
+ServerReply openai_embeddings(ModelTable& models, const ApiLimits& limits,
+                              const ServerRequest& http);
 
 /// What a request of OpenAI's API asks for.
 struct OpenAiRequest {

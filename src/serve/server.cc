@@ -18,7 +18,7 @@ bool same_secret(const std::string& a, const std::string& b) {
   return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
 }
 
-bool takes_work(const HttpRequest& request) { return request.method == "POST"; }
+bool takes_work(const ServerRequest& request) { return request.method == "POST"; }
 
 }  // namespace
 
@@ -34,11 +34,11 @@ struct Server::State {
   std::atomic<bool> draining = false;
   std::unique_ptr<HttpServer> http;
 
-  HttpReply route(const HttpRequest& request);
-  HttpReply answer(const HttpRequest& request);
+  ServerReply route(const ServerRequest& request);
+  ServerReply answer(const ServerRequest& request);
 };
 
-HttpReply Server::State::route(const HttpRequest& request) {
+ServerReply Server::State::route(const ServerRequest& request) {
   const std::string& path = request.path;
   const bool get = request.method == "GET", post = request.method == "POST";
   if (get && path == "/v1/models") return openai_models(models);
@@ -56,7 +56,7 @@ HttpReply Server::State::route(const HttpRequest& request) {
   return error_reply(404, "there is no " + request.method + " " + path, "invalid_request_error");
 }
 
-HttpReply Server::State::answer(const HttpRequest& request) {
+ServerReply Server::State::answer(const ServerRequest& request) {
   if (request.path == "/health") return json_reply({{"status", "ok"}});
   if (request.path == "/ready" && !draining) return json_reply({{"status", "ready"}});
   const std::string key = "Bearer " + options.api_key;
@@ -88,7 +88,7 @@ Result<std::unique_ptr<Server>> Server::start(const ServeOptions& options, Progr
   NIBBLE_TRY([[maybe_unused]] const auto first, state->models.get(state->models.first()));
   State* self = state.get();
   NIBBLE_TRY(state->http, HttpServer::start(options.host, options.port, {.body = options.body},
-                                            [self](const HttpRequest& request) {
+                                            [self](const ServerRequest& request) {
                                               return self->answer(request);
                                             }));
   return std::unique_ptr<Server>(new Server(std::move(state)));
