@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <cstring>
 
 #include "base/json.h"
@@ -104,6 +106,7 @@ struct HttpServer::State {
   HttpLimits limits;
   HttpHandler handler;
   MHD_Daemon* daemon = nullptr;
+  std::atomic<int> under_way = 0;
 
   MHD_Result finish(MHD_Connection* connection, Incoming& incoming) {
     ServerReply reply;
@@ -129,6 +132,7 @@ struct HttpServer::State {
     if (!*closure) {
       auto* incoming = new Incoming;
       *closure = incoming;
+      ++state.under_way;
       incoming->request.method = method, incoming->request.path = url;
       const char* key = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Authorization");
       if (key) incoming->request.authorization = key;
@@ -144,7 +148,9 @@ struct HttpServer::State {
     return MHD_YES;
   }
 
-  static void completed(void*, MHD_Connection*, void** closure, MHD_RequestTerminationCode) {
+  static void completed(void* self, MHD_Connection*, void** closure, MHD_RequestTerminationCode) {
+    if (!*closure) return;
+    --static_cast<State*>(self)->under_way;
     delete static_cast<Incoming*>(*closure);
     *closure = nullptr;
   }
@@ -165,11 +171,11 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(const std::string& host, i
                          MHD_USE_POLL | (found->ai_family == AF_INET6 ? MHD_USE_IPv6 : 0u);
   state->daemon = MHD_start_daemon(
       flags, std::uint16_t(port), nullptr, nullptr, &State::answer, state.get(),
-      MHD_OPTION_SOCK_ADDR, found->ai_addr, MHD_OPTION_NOTIFY_COMPLETED, &State::completed, nullptr,
-      MHD_OPTION_CONNECTION_MEMORY_LIMIT, limits.headers + 16384, MHD_OPTION_CONNECTION_LIMIT,
-      limits.connections, MHD_OPTION_CONNECTION_TIMEOUT, limits.idle_seconds,
-      MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024u, MHD_OPTION_THREAD_STACK_SIZE, std::size_t(2) << 20,
-      MHD_OPTION_END);
+      MHD_OPTION_SOCK_ADDR, found->ai_addr, MHD_OPTION_NOTIFY_COMPLETED, &State::completed,
+      state.get(), MHD_OPTION_CONNECTION_MEMORY_LIMIT, limits.headers + 16384,
+      MHD_OPTION_CONNECTION_LIMIT, limits.connections, MHD_OPTION_CONNECTION_TIMEOUT,
+      limits.idle_seconds, MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024u, MHD_OPTION_THREAD_STACK_SIZE,
+      std::size_t(2) << 20, MHD_OPTION_END);
   if (!state->daemon)
     return fail(ErrorCode::io, "cannot listen on {} port {}: {}", host, port, std::strerror(errno));
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(state)));
@@ -177,6 +183,8 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(const std::string& host, i
 
 HttpServer::HttpServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
 HttpServer::~HttpServer() { MHD_stop_daemon(state_->daemon); }
+
+int HttpServer::under_way() const { return state_->under_way; }
 
 int HttpServer::port() const {
   const auto* info = MHD_get_daemon_info(state_->daemon, MHD_DAEMON_INFO_BIND_PORT);

@@ -44,8 +44,10 @@ class HttpServer {
   /// `port` 0: any that is free. Errors: a host that is no address of this machine, a port in use.
   static Result<std::unique_ptr<HttpServer>> start(const std::string& host, int port,
                                                    const HttpLimits& limits, HttpHandler handler);
-  ~HttpServer();  // waits for answers that are under way
+  ~HttpServer();  // closes connections; answers that are under way end early
   int port() const;
+  /// Requests that have begun to come in and whose answers have not been sent to the end.
+  int under_way() const;
 
  private:
   struct State;

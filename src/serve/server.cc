@@ -99,6 +99,6 @@ Server::~Server() = default;
 
 int Server::port() const { return state_->http->port(); }
 void Server::drain() { state_->draining = true; }
-bool Server::idle() const { return state_->models.idle(); }
+bool Server::idle() const { return state_->models.idle() && state_->http->under_way() == 0; }
 
 }  // namespace nibble
