@@ -18,13 +18,13 @@
 namespace nibble {
 
 struct GenerationRequest {
-  std::vector<Token> prompt;  // not empty, within the context
-  SamplerOptions sampler;     // choice i has the seed sampler.seed + i
-  std::uint32_t limit = 0;    // tokens
-  std::vector<std::string> stop;
+  std::vector<Token> prompt;    // not empty, within the context
+  SamplerOptions sampler = {};  // choice i has the seed sampler.seed + i
+  std::uint32_t limit = 0;      // tokens
+  std::vector<std::string> stop = {};
   int choices = 1;
-  std::optional<int> top_logprobs;  // logprobs are wanted, with this many alternatives
-  bool embed = false;               // instead of text: the mean of the final hidden states
+  std::optional<int> top_logprobs = {};  // logprobs are wanted, with this many alternatives
+  bool embed = false;                    // instead of text: the mean of the final hidden states
 };
 
 enum class FinishReason { stop, length, failed };

@@ -167,8 +167,9 @@ Result<std::unique_ptr<HttpServer>> HttpServer::start(const std::string& host, i
   raise_file_limit();
   auto state = std::make_unique<State>();
   state->limits = limits, state->handler = std::move(handler);
-  const unsigned flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION |
-                         MHD_USE_POLL | (found->ai_family == AF_INET6 ? MHD_USE_IPv6 : 0u);
+  const unsigned family = found->ai_family == AF_INET6 ? unsigned(MHD_USE_IPv6) : 0u;
+  const unsigned flags =
+      MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL | family;
   state->daemon = MHD_start_daemon(
       flags, std::uint16_t(port), nullptr, nullptr, &State::answer, state.get(),
       MHD_OPTION_SOCK_ADDR, found->ai_addr, MHD_OPTION_NOTIFY_COMPLETED, &State::completed,

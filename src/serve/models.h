@@ -55,11 +55,11 @@ struct ModelEntry {
   std::string name, path;
   std::uint64_t file_bytes = 0;
   std::uint64_t parameters = 0;
-  std::string architecture;
-  std::string format;                     // of most weights
+  std::string architecture = {};
+  std::string format = {};                // of most weights
   std::uint32_t context = 0, hidden = 0;  // as the model was made
   std::int64_t created = 0;               // seconds since 1970 of the file
-  std::string chat_template;              // as the model has it, or empty
+  std::string chat_template = {};         // as the model has it, or empty
   std::shared_ptr<ServedModel> loaded = {};
   std::chrono::steady_clock::time_point used = {};
 };
