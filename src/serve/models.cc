@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/human.h"
+
 namespace nibble {
 namespace {
 
@@ -60,6 +62,7 @@ Status ModelTable::add(const std::string& name, const std::string& path) {
   }
   const auto by_size = [](const auto& a, const auto& b) { return a.second < b.second; };
   entry.format = std::max_element(formats.begin(), formats.end(), by_size)->first;
+  entry.needed = entry.file_bytes + cache_bytes(model.config(), options_);
   entry.architecture = model.config().arch;
   entry.context = model.config().context, entry.hidden = model.config().hidden;
   entry.created = modified(path);
@@ -84,7 +87,10 @@ Status ModelTable::make_room(std::uint64_t bytes) {
       if (unused && (!oldest || entry.used < oldest->used)) oldest = &entry;
     }
     if (used + bytes <= options_.memory) return {};
-    if (!oldest) return fail(ErrorCode::io, "the memory for models is in use");
+    if (used == 0)
+      return fail(ErrorCode::invalid, "the model needs about {}, and {} are allowed",
+                  human_bytes(bytes), human_bytes(options_.memory));
+    if (!oldest) return fail(ErrorCode::io, "the memory for models is in use; try again later");
     oldest->loaded.reset();
   }
 }
@@ -96,7 +102,7 @@ Result<std::shared_ptr<ServedModel>> ModelTable::get(const std::string& name) {
   ModelEntry& entry = found->second;
   entry.used = std::chrono::steady_clock::now();
   if (entry.loaded) return entry.loaded;
-  NIBBLE_DO(make_room(entry.file_bytes));
+  NIBBLE_DO(make_room(entry.needed));
   NIBBLE_TRY(entry.loaded, ServedModel::load(entry.name, entry.path, options_, progress_));
   return entry.loaded;
 }

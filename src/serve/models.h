@@ -54,6 +54,7 @@ class ServedModel {
 struct ModelEntry {
   std::string name, path;
   std::uint64_t file_bytes = 0;
+  std::uint64_t needed = 0;  // bytes of memory, about: weights, and caches when they are full
   std::uint64_t parameters = 0;
   std::string architecture = {};
   std::string format = {};                // of most weights

@@ -288,7 +288,7 @@ def keys(program, folder):
 
 def memory(program, folder):
     """Two models do not fit: each is loaded when it is asked for, and the other leaves."""
-    with Server(program, folder, "--parallel", "1", "--memory", "8MB") as server:
+    with Server(program, folder, "--parallel", "1", "--memory", "6MB") as server:
         for name in (folder.name, "again", folder.name):
             server.json("/v1/completions", greedy("the", 3, model=name))
             assert [m["name"] for m in server.json("/api/ps")["models"]] == [name]

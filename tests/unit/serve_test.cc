@@ -81,7 +81,7 @@ TEST(Tools, WhatCouldBeACallIsNotShown) {
 }
 
 TEST(Api, NumbersAreCheckedAndNamed) {
-  const Json body = Json::parse(R"({"a": 1.5, "b": -3, "c": 1e400, "d": "x", "e": null})");
+  const Json body = Json::parse(R"({"a": 1.5, "b": -3, "d": "x", "e": null})");
   EXPECT_EQ(*number_field(body, "a", 0, 0, 2), 1.5);
   EXPECT_EQ(*number_field(body, "none", 7, 0, 2), 7);
   EXPECT_EQ(*number_field(body, "e", 7, 0, 2), 7);
