@@ -11,12 +11,12 @@ root=$(cd "${BASH_SOURCE[0]%/*}/.." && pwd)
 
 packages=(make g++ cmake ninja-build pkg-config python3 python3-venv ca-certificates
   libfmt-dev libexpected-dev nlohmann-json3-dev libcli11-dev libssl-dev libcurl4-openssl-dev
-  libopenblas-dev libgtest-dev libgmock-dev libbenchmark-dev)
+  libopenblas-dev libmicrohttpd-dev prometheus-cpp-dev libgtest-dev libgmock-dev libbenchmark-dev)
 for group in "$@"; do
   case $group in
     lint) packages+=(clang-format-14 clang-tidy-14) ;;
     fuzz) packages+=(clang-14 libclang-rt-14-dev) ;;
-    cross) packages+=(g++-aarch64-linux-gnu qemu-user {libfmt,libssl,libopenblas,libgtest,libgmock}-dev:arm64) ;;
+    cross) packages+=(g++-aarch64-linux-gnu qemu-user {libfmt,libssl,libopenblas,libmicrohttpd,prometheus-cpp,libgtest,libgmock}-dev:arm64) ;;
     *) echo "bootstrap: unknown group '$group'; known: lint fuzz cross" >&2; exit 1 ;;
   esac
 done

@@ -1,46 +1,59 @@
-// Keys and values of the tokens of one sequence.
+// Keys and values of the tokens of one sequence, and attention over those of several.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "arch/graph.h"
+#include "base/result.h"
 #include "base/threads.h"
-#include "kernel/matrix.h"
-#include "kernel/ops.h"
+#include "graph/pages.h"
 
 namespace nibble {
 
-/// One buffer of keys and one of values for each layer and key-value head, in the layout of
-/// kernel/ops.h, grown by doubling. Precision::exact keeps float32, fast keeps fp16.
+/// The pages of one sequence.
 class KvCache {
  public:
-  KvCache(const ModelConfig& config, Precision precision);
+  explicit KvCache(std::shared_ptr<KvPagePool> pool) : pool_(std::move(pool)) {}
+  ~KvCache() { truncate(0); }
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
 
-  /// Writes positions [position, position + count); keys and values are [count][kv_heads *
-  /// head_dim].
-  void append(int layer, std::uint32_t position, std::int64_t count, const float* keys,
-              const float* values, ThreadPool& pool);
-  /// An attend node for the same tokens, which append() has written: q and out are [count][heads *
-  /// head_dim].
-  void attend(const Node& node, std::uint32_t position, std::int64_t count, const float* q,
-              float* out, ThreadPool& pool) const;
+  const KvPagePool& pool() const { return *pool_; }
+  /// Makes positions [position, position + count) writable. Error: all pages are in use.
+  Status reserve(std::uint32_t position, std::int64_t count);
+  void truncate(std::uint32_t positions);  // releases the pages behind
+  /// Takes the published pages of a sequence that begins with `tokens`; the positions they hold.
+  std::uint32_t reuse(std::span<const std::uint32_t> tokens);
+  /// Publishes the pages that `tokens`, the whole sequence, fill.
+  void publish(std::span<const std::uint32_t> tokens);
+
+  std::uint8_t* page(std::int64_t index) { return pages_[std::size_t(index)]->bytes.get(); }
+  const std::uint8_t* const* bytes() const { return bytes_.data(); }
 
  private:
-  struct Head {
-    std::vector<std::byte> keys, values;
-  };
-  Head& head(int layer, std::int64_t h) {
-    return heads_[std::size_t(layer) * config_.kv_heads + std::size_t(h)];
-  }
-  const Head& head(int layer, std::int64_t h) const {
-    return heads_[std::size_t(layer) * config_.kv_heads + std::size_t(h)];
-  }
+  void put(std::size_t index, KvPage* page);
 
-  const ModelConfig& config_;
-  const CacheOps& ops_;
-  std::vector<Head> heads_;  // [layer][kv head]
+  std::shared_ptr<KvPagePool> pool_;
+  std::vector<KvPage*> pages_;
+  std::vector<const std::uint8_t*> bytes_;  // of pages_
+  std::size_t published_ = 0;               // the first pages, which must not be written
 };
+
+/// Rows [begin, begin + count) of a batch: tokens that continue a sequence at `position`.
+struct Portion {
+  KvCache* cache;
+  std::uint32_t position;
+  std::int64_t begin, count;
+};
+
+/// Writes keys and values, [rows][kv_heads * head_dim], to the places reserved for them.
+void append_to_caches(const Node& node, std::span<const Portion> portions, const float* keys,
+                      const float* values, ThreadPool& pool);
+/// An attend node after append_to_caches(): q and out are [rows][heads * head_dim].
+void attend_to_caches(const Node& node, std::span<const Portion> portions, int group,
+                      const float* q, float* out, ThreadPool& pool);
 
 }  // namespace nibble

@@ -43,11 +43,8 @@ RopeTable::RopeTable(const ModelConfig& c, bool local) : frequencies_(c.head_dim
     frequencies_[i] /= s.kind == RopeScaling::Kind::linear ? s.factor : double(s.factors[i]);
 }
 
-void RopeTable::fill(std::uint32_t first, std::int64_t count, std::vector<float>& cosines,
-                     std::vector<float>& sines) const {
+void RopeTable::fill(std::uint32_t first, std::int64_t count, float* cosines, float* sines) const {
   const std::size_t half = frequencies_.size();
-  cosines.resize(std::size_t(count) * half);
-  sines.resize(std::size_t(count) * half);
   for (std::size_t t = 0; t < std::size_t(count); ++t)
     for (std::size_t i = 0; i < half; ++i) {
       const double angle = double(first + t) * frequencies_[i];

@@ -16,8 +16,7 @@ class RopeTable {
   RopeTable(const ModelConfig& config, bool local);
 
   /// Angles of positions [first, first + count): cosines and sines [count][head_dim/2].
-  void fill(std::uint32_t first, std::int64_t count, std::vector<float>& cosines,
-            std::vector<float>& sines) const;
+  void fill(std::uint32_t first, std::int64_t count, float* cosines, float* sines) const;
 
  private:
   std::vector<double> frequencies_;  // radians a position

@@ -120,6 +120,7 @@ Status Runtime::replace(const std::string& weight, const Format& format,
 
 const Graph& Runtime::graph() const { return state_->graph; }
 ThreadPool& Runtime::pool() { return state_->pool; }
+Precision Runtime::precision() const { return state_->precision; }
 
 std::uint64_t Runtime::weight_bytes() const {
   std::uint64_t sum = 0;

@@ -6,10 +6,13 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "arch/arch.h"
 #include "base/threads.h"
+#include "graph/pages.h"
 #include "kernel/matrix.h"
 #include "nibble/progress.h"
 
@@ -41,12 +44,15 @@ class Runtime {
 
   const Graph& graph() const;
   ThreadPool& pool();
+  Precision precision() const;
   std::uint64_t weight_bytes() const;  // memory held by packed weights
   std::uint64_t read_bytes() const;    // of them, for each token that is generated
   std::uint64_t products() const;      // multiplications and additions with them, a prompt's token
 
  private:
   friend class Session;
+  friend class Batch;
+  friend class Executor;
   struct State;
   explicit Runtime(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
@@ -57,11 +63,18 @@ class Runtime {
 using TapFunction = std::function<void(const std::string& tap, const float* values,
                                        std::int64_t tokens, std::int64_t width)>;
 
+/// Which of the given tokens' logits are wanted.
+enum class Logits { last, all, none };
+
 /// One sequence of tokens and its key-value cache. Not to be used by two threads at once.
 class Session {
  public:
-  /// `context`: positions the cache can hold (at most; memory grows as needed).
-  Session(Runtime& runtime, std::uint32_t context);
+  using Logits = nibble::Logits;
+
+  /// `context`: positions the cache can hold (at most; memory grows as needed). `pages`: memory
+  /// shared with other sessions of the same runtime, which must not run at the same time; without,
+  /// its own.
+  Session(Runtime& runtime, std::uint32_t context, std::shared_ptr<KvPagePool> pages = nullptr);
   ~Session();
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
@@ -70,15 +83,20 @@ class Session {
   std::uint32_t context() const;
   void truncate(std::uint32_t position);  // forgets everything from there on
 
-  /// Which of the given tokens' logits are wanted.
-  enum class Logits { last, all, none };
+  /// Begins the sequence anew with as many of the tokens as its shared memory already holds: whole
+  /// pages that other sequences computed. Returns the position.
+  std::uint32_t reuse(std::span<const std::uint32_t> tokens);
   /// Appends tokens (at least one). Logits [wanted][vocab] stay valid until the next call. Tokens
-  /// may come in any portions; other portions change results by rounding only (float32 sums are
-  /// taken in another order, and with Precision::fast that can move an 8-bit code).
-  /// Errors: token outside the vocabulary, context full, non-finite logits (a broken model); the
-  /// session keeps the tokens of a call that failed with non-finite logits.
+  /// may come in any portions, which change no bit of the results (except where a checkpoint rounds
+  /// inputs as LLM.int8 does).
+  /// Errors: token outside the vocabulary, context full, no memory left for keys and values,
+  /// non-finite logits (a broken model); the session keeps the tokens of a call that failed with
+  /// non-finite logits.
   Result<std::span<const float>> forward(std::span<const std::uint32_t> tokens,
                                          Logits wanted = Logits::last);
+
+  /// Appends tokens; the mean over them of what the head reads (the output of the final norm).
+  Result<std::vector<float>> embed(std::span<const std::uint32_t> tokens);
 
   /// hidden [tokens][embedding], what the blocks before `first` made of the first tokens of a
   /// sequence, becomes what those before `last` make of them. (A runtime of one block has it as its
@@ -93,13 +111,40 @@ class Session {
   void set_tap(TapFunction tap);
 
  private:
+  friend class Batch;
   struct State;
   template <class Use>
   Status each_chunk(std::span<const float> hidden, int entry, const Use& use);
   std::unique_ptr<State> state_;
 };
 
-/// Applied in this order: repetition penalty, top-k, top-p, min-p, temperature.
+/// Advances several sessions of one runtime with one pass over its weights. What a session gets is
+/// what it would get alone, bit for bit.
+class Batch {
+ public:
+  static constexpr std::size_t kTokens = 512;  // at most, of all parts together
+
+  struct Part {
+    Session* session;  // each at most once
+    std::span<const std::uint32_t> tokens;
+    Logits wanted = Logits::last;
+  };
+
+  explicit Batch(Runtime& runtime);
+  ~Batch();
+
+  /// Errors as of Session::forward, before anything is run; no session has advanced then.
+  Status forward(std::span<const Part> parts);
+  /// Logits [wanted][vocab] of a part, valid until the next forward(). Error: not finite.
+  Result<std::span<const float>> logits(std::size_t part) const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Applied in this order: repetition penalty, presence and frequency penalty, bias, what is
+/// allowed, top-k, top-p, min-p, temperature.
 struct SamplerOptions {
   float temperature = 0;         // 0: greedy
   int top_k = 0;                 // the k best; 0: all
@@ -107,6 +152,9 @@ struct SamplerOptions {
   float min_p = 0;               // at least this share of the best one's probability
   float repetition_penalty = 1;  // of the last penalty_window tokens; 1: none
   int penalty_window = 64;
+  float presence_penalty = 0;   // taken from the logits of tokens that were picked before
+  float frequency_penalty = 0;  // the same, for every time
+  std::vector<std::pair<std::uint32_t, float>> bias = {};  // added to the logits of tokens
   std::uint64_t seed = 0;
 };
 
@@ -114,16 +162,20 @@ struct SamplerOptions {
 class Sampler {
  public:
   explicit Sampler(const SamplerOptions& options);
-  std::uint32_t pick(std::span<const float> logits);  // remembers what it picked, for the penalty
-  void accept(std::uint32_t token);                   // remembers a token of the prompt
+  /// Remembers what it picked, for the penalties. `allowed`: a bit for each token, at least one
+  /// set; empty: all.
+  std::uint32_t pick(std::span<const float> logits, std::span<const std::uint32_t> allowed = {});
+  void accept(std::uint32_t token);  // remembers a token of the prompt
 
  private:
-  std::span<const float> penalize(std::span<const float> logits);
+  std::span<const float> penalize(std::span<const float> logits,
+                                  std::span<const std::uint32_t> allowed);
   std::uint32_t draw(std::span<const float> logits);
 
   SamplerOptions options_;
   std::uint64_t state_;
   std::vector<std::uint32_t> recent_;
+  std::unordered_map<std::uint32_t, int> picked_;  // how often, if that is penalized
   std::vector<float> penalized_;
 };
 

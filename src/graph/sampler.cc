@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "graph/runtime.h"
 
@@ -61,15 +62,24 @@ void Sampler::accept(std::uint32_t token) {
   recent_.push_back(token);
 }
 
-/// Each recent token once: a positive logit is divided by the penalty, a negative one multiplied.
-std::span<const float> Sampler::penalize(std::span<const float> logits) {
-  if (recent_.empty()) return logits;
+/// The logits with penalties and bias; what is not allowed becomes -infinity.
+std::span<const float> Sampler::penalize(std::span<const float> logits,
+                                         std::span<const std::uint32_t> allowed) {
+  if (recent_.empty() && picked_.empty() && options_.bias.empty() && allowed.empty()) return logits;
   penalized_.assign(logits.begin(), logits.end());
-  for (const std::uint32_t token : recent_) {
+  for (const std::uint32_t token : recent_) {  // each once, however often it occurs
     if (token >= logits.size()) continue;
     const float logit = logits[token], penalty = options_.repetition_penalty;
     penalized_[token] = logit > 0 ? logit / penalty : logit * penalty;
   }
+  for (const auto& [token, count] : picked_)
+    penalized_[token] -= options_.presence_penalty + options_.frequency_penalty * float(count);
+  for (const auto& [token, bias] : options_.bias)
+    if (token < logits.size()) penalized_[token] += bias;
+  if (!allowed.empty())
+    for (std::size_t i = 0; i < logits.size(); ++i)
+      if (i / 32 >= allowed.size() || (allowed[i / 32] >> i % 32 & 1) == 0)
+        penalized_[i] = -std::numeric_limits<float>::infinity();
   return penalized_;
 }
 
@@ -77,6 +87,7 @@ std::uint32_t Sampler::draw(std::span<const float> logits) {
   const float best = *std::max_element(logits.begin(), logits.end());
   const double min_p = std::min(1.0f, options_.min_p);  // the best one always stays
   std::vector<Candidate> candidates;
+  candidates.reserve(logits.size());
   for (std::size_t i = 0; i < logits.size(); ++i)
     candidates.push_back({std::uint32_t(i), logits[i], std::exp(double(logits[i]) - best)});
   const auto top_k = std::size_t(std::max(0, options_.top_k));
@@ -96,10 +107,11 @@ std::uint32_t Sampler::draw(std::span<const float> logits) {
   return candidates.back().token;  // only if rounding ate the last candidate's share
 }
 
-std::uint32_t Sampler::pick(std::span<const float> logits) {
-  const auto scores = penalize(logits);
+std::uint32_t Sampler::pick(std::span<const float> logits, std::span<const std::uint32_t> allowed) {
+  const auto scores = penalize(logits, allowed);
   const std::uint32_t token = options_.temperature > 0 ? draw(scores) : best_of(scores);
   accept(token);
+  if (options_.presence_penalty != 0 || options_.frequency_penalty != 0) ++picked_[token];
   return token;
 }
 

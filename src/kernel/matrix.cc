@@ -324,14 +324,16 @@ void Matrix::row(std::int64_t index, float* out) const {
   }
 }
 
-Input::Input(const float* values, std::int64_t tokens, std::int64_t columns, Precision precision)
+Input::Input(const float* values, std::int64_t tokens, std::int64_t columns, Precision precision,
+             std::span<const std::int64_t> sequences)
     : view_{.tokens = tokens,
             .columns = columns,
             .values = values,
             .codes = nullptr,
             .scales = nullptr,
             .code_sums = nullptr},
-      precision_(precision) {}
+      precision_(precision),
+      sequences_(sequences) {}
 
 const InputView& Input::rounded(int block, ThreadPool& pool) {
   for (const Rounded& done : rounded_)
@@ -360,12 +362,17 @@ Input& Input::prepared(const InputRounding& rounding, const ColumnOrder& order, 
       return *done.input;
   const bool rounds = rounding.kind != InputRounding::Kind::none;
   auto values = std::make_unique<float[]>(std::size_t(view_.tokens * view_.columns));
-  round_inputs(rounding, view_.values, view_.tokens, view_.columns, values.get(), pool);
+  const auto whole = std::span(&view_.tokens, 1);
+  std::int64_t at = 0;
+  for (const std::int64_t count : sequences_.empty() ? whole : sequences_) {
+    round_inputs(rounding, view_.values + at, count, view_.columns, values.get() + at, pool);
+    at += count * view_.columns;
+  }
   std::vector<float> row(order ? std::size_t(view_.columns) : 0);
-  for (float* at = values.get(); order && at < values.get() + view_.tokens * view_.columns;
-       at += view_.columns) {
-    for (std::size_t j = 0; j < row.size(); ++j) row[j] = at[(*order)[j]];
-    std::ranges::copy(row, at);
+  for (float* token = values.get(); order && token < values.get() + view_.tokens * view_.columns;
+       token += view_.columns) {
+    for (std::size_t j = 0; j < row.size(); ++j) row[j] = token[(*order)[j]];
+    std::ranges::copy(row, token);
   }
   auto input = std::make_unique<Input>(values.get(), view_.tokens, view_.columns,
                                        rounds ? Precision::exact : precision_);

@@ -64,8 +64,10 @@ class Matrix {
 /// The inputs of one or more products, with their 8-bit form made once and only if needed.
 class Input {
  public:
-  /// Keeps a reference to `values` ([tokens][columns]).
-  Input(const float* values, std::int64_t tokens, std::int64_t columns, Precision precision);
+  /// Keeps a reference to `values` ([tokens][columns]) and to `sequences`: how many of the tokens
+  /// belong to each sequence, one after the other. None: all belong to one.
+  Input(const float* values, std::int64_t tokens, std::int64_t columns, Precision precision,
+        std::span<const std::int64_t> sequences = {});
   /// out[t * out_stride + r] = the product of row r of `w` with token t, plus bias[r] where bias is
   /// not null. Not to be called by two threads at once.
   void multiply(const Matrix& w, const float* bias, float* out, std::int64_t out_stride,
@@ -90,6 +92,7 @@ class Input {
 
   InputView view_;
   Precision precision_;
+  std::span<const std::int64_t> sequences_;
   std::vector<Rounded> rounded_;  // by block, made once each
   std::vector<Prepared> prepared_;
 };

@@ -10,19 +10,24 @@ namespace nibble {
 /// token at position p sees positions p - window + 1 .. p (window 0: 0 .. p), which are all in the
 /// cache.
 ///
-/// Keys lie in panels of 16 positions, [position / 16][head_dim][16], values as
-/// [position][head_dim]: written by CacheOps::store of the same kind.
+/// The cache lies in pages of kPagePositions positions. A page holds the keys of the head in panels
+/// of 16 positions, [position / 16][head_dim][16], at byte key_offset, and its values,
+/// [position][head_dim], at value_offset: written by CacheOps::store of the same kind.
 struct AttendArgs {
   const float* q;                // query h of token t: q + t * q_stride + h * head_dim, h < group
   float* out;                    // likewise with out_stride
   int64_t q_stride, out_stride;  // floats from one token to the next
-  const void *keys, *values;     // the cache of this key-value head
-  int64_t position;              // of the first token
+  const uint8_t* const* pages;   // of the positions from 0 on
+  int64_t key_offset, value_offset;
+  int64_t position;  // of the first token
   int64_t tokens, window;
   int group, head_dim;
   float scale, cap;  // cap: soft cap of the scores, 0: none
   float* scratch;    // attend_scratch(...) floats
 };
+
+/// Positions of a page of the cache: a multiple of 16.
+inline constexpr int64_t kPagePositions = 32;
 
 /// Floats of scratch that attention needs. Work on at most kAttendTokens tokens at a time: more
 /// gain nothing.
@@ -35,7 +40,8 @@ inline int64_t attend_scratch(int64_t tokens, int group, int head_dim, int64_t p
 /// A key-value cache whose numbers are of one type.
 struct CacheOps {
   int value_bytes;
-  /// Writes key and value (head_dim floats each) of one position into the cache of their head.
+  /// Writes key and value (head_dim floats each) of one position of a page into the keys and values
+  /// of their head.
   void (*store)(const float* key, const float* value, int head_dim, void* keys, void* values,
                 int64_t position);
   void (*attend)(const AttendArgs* args);

@@ -23,48 +23,47 @@ struct PanelBf16 {
   NIBBLE_METHOD F column(int64_t j) const { return load_bf16(at + j * stride); }
 };
 
-/// sum[t] += panel * x[t]. With few tokens the columns are spread over kPhases sums, so that they
-/// need not wait for each other.
-template <int T, class Panel>
-NIBBLE_INLINE void dense_tile(const Panel& panel, int64_t columns, const float* x, int64_t x_stride,
-                              F* sum) {
-  constexpr int kPhases = T >= 4 ? 1 : 4 / T;
-  F acc[kPhases][T];
-  for (int t = 0; t < T; ++t) acc[0][t] = sum[t];
-  for (int p = 1; p < kPhases; ++p)
-    for (int t = 0; t < T; ++t) acc[p][t] = zero();
-  int64_t j = 0;
-  for (; j + kPhases <= columns; j += kPhases)
+/// sum[p][t] += panels[p] * x[t]. Every sum adds its columns in their order, so what a token gets
+/// does not depend on the tokens beside it.
+template <int T, int P, class Panel>
+NIBBLE_INLINE void dense_tile(const Panel (&panels)[P], int64_t columns, const float* x,
+                              int64_t x_stride, F (&sum)[P][T]) {
+  F acc[P][T];
+  for (int p = 0; p < P; ++p)
+    for (int t = 0; t < T; ++t) acc[p][t] = sum[p][t];
+  for (int64_t j = 0; j < columns; ++j)
 #pragma GCC unroll 4
-    for (int p = 0; p < kPhases; ++p) {
-      const F w = panel.column(j + p);
+    for (int p = 0; p < P; ++p) {
+      const F w = panels[p].column(j);
 #pragma GCC unroll 16
-      for (int t = 0; t < T; ++t) acc[p][t] = fma(w, splat(x[t * x_stride + j + p]), acc[p][t]);
+      for (int t = 0; t < T; ++t) acc[p][t] = fma(w, splat(x[t * x_stride + j]), acc[p][t]);
     }
-  for (; j < columns; ++j) {
-    const F w = panel.column(j);
-    for (int t = 0; t < T; ++t) acc[0][t] = fma(w, splat(x[t * x_stride + j]), acc[0][t]);
-  }
-  for (int t = 0; t < T; ++t) {
-    F s = acc[0][t];
-    for (int p = 1; p < kPhases; ++p) s = add(s, acc[p][t]);
-    sum[t] = s;
-  }
+  for (int p = 0; p < P; ++p)
+    for (int t = 0; t < T; ++t) sum[p][t] = acc[p][t];
 }
 
-/// Calls f(first, Count<n>) for tiles of n tokens that cover [0, tokens): the widest that fit.
 template <int N>
 struct Count {
   static constexpr int n = N;
 };
+/// Calls f(first, Count<n>) for tiles of n, at most `Widest`, that cover [0, count): the widest
+/// that fit.
 template <int Widest = kTile, class Fn>
-NIBBLE_INLINE void for_tiles(int64_t tokens, const Fn& f) {
-  int64_t t = 0;
-  for (; t + Widest <= tokens; t += Widest) f(t, Count<Widest>());
-  for (; t + 4 <= tokens; t += 4) f(t, Count<4>());
-  if (t + 2 <= tokens) f(t, Count<2>()), t += 2;
-  if (t < tokens) f(t, Count<1>());
+NIBBLE_INLINE void for_tiles(int64_t count, const Fn& f) {
+  int64_t i = 0;
+  for (; i + Widest <= count; i += Widest) f(i, Count<Widest>());
+  if constexpr (Widest > 4)
+    for (; i + 4 <= count; i += 4) f(i, Count<4>());
+  if constexpr (Widest > 2)
+    if (i + 2 <= count) f(i, Count<2>()), i += 2;
+  if constexpr (Widest > 1)
+    if (i < count) f(i, Count<1>());
 }
+
+/// Panels whose sums with T tokens go together: few sums would wait for each other.
+template <int T>
+inline constexpr int kPanelsOf = T >= 4 ? 1 : 4 / T;
+inline constexpr int64_t kPanelGroup = 4;
 
 /// Writes the rows of a panel that exist.
 NIBBLE_INLINE void store_rows(const PackedView* w, const Work* work, int64_t panel, int64_t token,
@@ -101,16 +100,16 @@ NIBBLE_INLINE void multiply_decoded(const PackedView* w, const InputView* input,
       for_tiles(
           tokens, [&](int64_t t, auto count) __attribute__((always_inline)) {
             constexpr int n = decltype(count)::n;
-            F sum[n];
+            F sum[1][n];
             for (int i = 0; i < n; ++i)
-              sum[i] = begin == 0 ? zero() : load(sums + (t + i) * kPanelRows);
-            dense_tile<n>(PanelF32{tile, kPanelRows}, end - begin, x + t * columns + begin, columns,
-                          sum);
+              sum[0][i] = begin == 0 ? zero() : load(sums + (t + i) * kPanelRows);
+            const PanelF32 panels[1] = {{tile, kPanelRows}};
+            dense_tile<n>(panels, end - begin, x + t * columns + begin, columns, sum);
             for (int i = 0; i < n; ++i) {
               if (end < columns)
-                store(sums + (t + i) * kPanelRows, sum[i]);
+                store(sums + (t + i) * kPanelRows, sum[0][i]);
               else
-                store_rows(w, work, panel, work->token_begin + t + i, sum[i]);
+                store_rows(w, work, panel, work->token_begin + t + i, sum[0][i]);
             }
           });
     }
@@ -123,16 +122,28 @@ NIBBLE_INLINE void multiply_direct(const PackedView* w, const InputView* input, 
                                    const T* weights) {
   const int64_t tokens = work->token_end - work->token_begin, columns = w->columns;
   const float* x = input->values + work->token_begin * columns;
-  for (int64_t panel = work->panel_begin; panel < work->panel_end; ++panel)
+  for (int64_t first = work->panel_begin; first < work->panel_end; first += kPanelGroup) {
+    const int64_t rest = work->panel_end - first;
     for_tiles(
         tokens, [&](int64_t t, auto count) __attribute__((always_inline)) {
           constexpr int n = decltype(count)::n;
-          F sum[n];
-          for (int i = 0; i < n; ++i) sum[i] = zero();
-          dense_tile<n>(Panel{weights + panel * columns * kPanelRows, kPanelRows}, columns,
-                        x + t * columns, columns, sum);
-          for (int i = 0; i < n; ++i) store_rows(w, work, panel, work->token_begin + t + i, sum[i]);
+          for_tiles<kPanelsOf<n>>(
+              rest < kPanelGroup ? rest : kPanelGroup,
+              [&](int64_t p, auto panel_count) __attribute__((always_inline)) {
+                constexpr int k = decltype(panel_count)::n;
+                Panel panels[k];
+                F sum[k][n];
+                for (int i = 0; i < k; ++i) {
+                  panels[i] = {weights + (first + p + i) * columns * kPanelRows, kPanelRows};
+                  for (int j = 0; j < n; ++j) sum[i][j] = zero();
+                }
+                dense_tile<n>(panels, columns, x + t * columns, columns, sum);
+                for (int i = 0; i < k; ++i)
+                  for (int j = 0; j < n; ++j)
+                    store_rows(w, work, first + p + i, work->token_begin + t + j, sum[i][j]);
+              });
         });
+  }
 }
 
 }  // namespace nibble::NIBBLE_ISA

@@ -194,18 +194,27 @@ void quantize_input(const float* x, int64_t n, int64_t block, int8_t* codes, flo
   }
 }
 
-/// Scores of T queries with the 16 positions of a panel of keys.
-template <int T, class Panel>
-NIBBLE_INLINE void score_tile(const AttendArgs* a, const Panel& keys, const float* q, float* scores,
-                              int64_t seen) {
-  F sum[T];
-  for (int t = 0; t < T; ++t) sum[t] = zero();
+/// Where a head's keys or values of a position begin.
+template <class Value>
+NIBBLE_INLINE const Value* at_position(const AttendArgs* a, int64_t offset, int64_t position) {
+  return reinterpret_cast<const Value*>(a->pages[position / kPagePositions] + offset) +
+         position % kPagePositions * a->head_dim;
+}
+
+/// Scores of T queries with the 16 positions of each of P panels of keys, one after the other.
+template <int T, int P, class Panel>
+NIBBLE_INLINE void score_tile(const AttendArgs* a, const Panel (&keys)[P], const float* q,
+                              float* scores, int64_t seen) {
+  F sum[P][T];
+  for (int p = 0; p < P; ++p)
+    for (int t = 0; t < T; ++t) sum[p][t] = zero();
   dense_tile<T>(keys, a->head_dim, q, a->head_dim, sum);
-  for (int t = 0; t < T; ++t) {
-    F s = mul(sum[t], splat(a->scale));
-    if (a->cap > 0) s = mul(splat(a->cap), tanh(div(s, splat(a->cap))));
-    store(scores + t * seen, s);
-  }
+  for (int p = 0; p < P; ++p)
+    for (int t = 0; t < T; ++t) {
+      F s = mul(sum[p][t], splat(a->scale));
+      if (a->cap > 0) s = mul(splat(a->cap), tanh(div(s, splat(a->cap))));
+      store(scores + t * seen + p * kPanelRows, s);
+    }
 }
 
 /// Turns scores [begin, end) into probabilities without their common divisor, which is returned;
@@ -232,63 +241,119 @@ float soften(float* scores, int64_t begin, int64_t end, int64_t seen) {
   return hsum(sum);
 }
 
+/// What attention keeps in its scratch.
+struct AttendRows {
+  int64_t rows, seen;        // tokens * group, positions in whole panels
+  int64_t first, last;       // positions that any token sees, first in whole panels
+  float *scores, *q, *tail;  // [rows][seen], [rows][head_dim], [seen][16]
+};
+
+template <class Cache>
+NIBBLE_INLINE void score_all(const AttendArgs* a, const AttendRows& r) {
+  using Panel = typename Cache::Panel;
+  constexpr int64_t kStep = kPanelGroup * kPanelRows;
+  for (int64_t p = r.first; p < r.seen; p += kStep)
+    for_tiles(
+        r.rows, [&](int64_t row, auto count) __attribute__((always_inline)) {
+          constexpr int n = decltype(count)::n;
+          for_tiles<kPanelsOf<n>>((r.seen - p < kStep ? r.seen - p : kStep) / kPanelRows,
+                                  [&](int64_t k, auto panel_count) __attribute__((always_inline)) {
+                                    constexpr int panels = decltype(panel_count)::n;
+                                    const int64_t position = p + k * kPanelRows;
+                                    Panel keys[panels];
+                                    for (int i = 0; i < panels; ++i)
+                                      keys[i] = {at_position<typename Cache::Value>(
+                                                     a, a->key_offset, position + i * kPanelRows),
+                                                 kPanelRows};
+                                    score_tile<n>(a, keys, r.q + row * a->head_dim,
+                                                  r.scores + row * r.seen + position, r.seen);
+                                  });
+        });
+}
+
+/// Writes `width` dimensions of `row` from d on, divided by what q holds of it.
+NIBBLE_INLINE void store_mix(const AttendArgs* a, const AttendRows& r, int64_t row, int64_t d,
+                             int64_t width, F sum) {
+  float lanes[kLanes];
+  store(lanes, mul(sum, splat(r.q[row])));
+  memcpy(a->out + row / a->group * a->out_stride + row % a->group * a->head_dim + d, lanes,
+         size_t(width) * sizeof(float));
+}
+
+/// Mixes whole lanes of the values of all positions, of four times 16 dimensions at once.
+template <class Cache>
+NIBBLE_INLINE void mix_lanes(const AttendArgs* a, const AttendRows& r) {
+  using Panel = typename Cache::Panel;
+  const int64_t dim = a->head_dim, lanes = dim / kLanes;
+  for (int64_t first = 0; first < lanes; first += kPanelGroup)
+    for_tiles(
+        r.rows, [&](int64_t row, auto count) __attribute__((always_inline)) {
+          constexpr int n = decltype(count)::n;
+          for_tiles<kPanelsOf<n>>(
+              lanes - first < kPanelGroup ? lanes - first : kPanelGroup,
+              [&](int64_t k, auto panel_count) __attribute__((always_inline)) {
+                constexpr int panels = decltype(panel_count)::n;
+                const int64_t d = (first + k) * kLanes;
+                F sum[panels][n];
+                for (int i = 0; i < panels; ++i)
+                  for (int j = 0; j < n; ++j) sum[i][j] = zero();
+                for (int64_t p = r.first, end; p < r.last; p = end) {
+                  end = (p / kPagePositions + 1) * kPagePositions;
+                  if (end > r.last) end = r.last;
+                  Panel values[panels];
+                  for (int i = 0; i < panels; ++i)
+                    values[i] = {
+                        at_position<typename Cache::Value>(a, a->value_offset, p) + d + i * kLanes,
+                        dim};
+                  dense_tile<n>(values, end - p, r.scores + row * r.seen + p, r.seen, sum);
+                }
+                for (int i = 0; i < panels; ++i)
+                  for (int j = 0; j < n; ++j)
+                    store_mix(a, r, row + j, d + i * kLanes, kLanes, sum[i][j]);
+              });
+        });
+}
+
+/// Mixes the dimensions that fill no lanes.
+template <class Cache>
+NIBBLE_INLINE void mix_rest(const AttendArgs* a, const AttendRows& r) {
+  const int64_t d = a->head_dim / kLanes * kLanes, width = a->head_dim - d;
+  if (width == 0) return;
+  for (int64_t p = r.first; p < r.last; ++p) {
+    memset(r.tail + p * kLanes, 0, kLanes * sizeof(float));
+    Cache::widen(at_position<typename Cache::Value>(a, a->value_offset, p) + d, r.tail + p * kLanes,
+                 width);
+  }
+  const PanelF32 values[1] = {{r.tail + r.first * kLanes, kLanes}};
+  for_tiles(
+      r.rows, [&](int64_t row, auto count) __attribute__((always_inline)) {
+        constexpr int n = decltype(count)::n;
+        F sum[1][n];
+        for (int j = 0; j < n; ++j) sum[0][j] = zero();
+        dense_tile<n>(values, r.last - r.first, r.scores + row * r.seen + r.first, r.seen, sum);
+        for (int j = 0; j < n; ++j) store_mix(a, r, row + j, d, width, sum[0][j]);
+      });
+}
+
 template <class Cache>
 void attend(const AttendArgs* a) {
-  using Panel = typename Cache::Panel;
-  const auto* keys = static_cast<const typename Cache::Value*>(a->keys);
-  const auto* values = static_cast<const typename Cache::Value*>(a->values);
-  const int64_t rows = a->tokens * a->group, dim = a->head_dim;
-  const int64_t seen = (a->position + a->tokens + kPanelRows - 1) / kPanelRows * kPanelRows;
+  const int64_t dim = a->head_dim, group = a->group, last = a->position + a->tokens;
   const int64_t first_token = a->window > 0 ? a->position - a->window + 1 : 0;
-  const int64_t first = first_token > 0 ? first_token / kPanelRows * kPanelRows : 0;
-  const int64_t last = a->position + a->tokens;
-  float* scores = a->scratch;       // [rows][seen]
-  float* q = scores + rows * seen;  // [rows][dim]
-  float* tail = q + rows * dim;     // [seen][16]
+  AttendRows r;
+  r.rows = a->tokens * group, r.seen = (last + kPanelRows - 1) / kPanelRows * kPanelRows;
+  r.first = first_token > 0 ? first_token / kPanelRows * kPanelRows : 0, r.last = last;
+  r.scores = a->scratch, r.q = r.scores + r.rows * r.seen, r.tail = r.q + r.rows * dim;
   for (int64_t t = 0; t < a->tokens; ++t)
-    memcpy(q + t * a->group * dim, a->q + t * a->q_stride, size_t(a->group * dim) * sizeof(float));
-
-  for (int64_t p = first; p < seen; p += kPanelRows)
-    for_tiles(
-        rows, [&](int64_t r, auto count) __attribute__((always_inline)) {
-          score_tile<decltype(count)::n>(a, Panel{keys + p * dim, kPanelRows}, q + r * dim,
-                                         scores + r * seen + p, seen);
-        });
-
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t end = a->position + r / a->group + 1;
+    memcpy(r.q + t * group * dim, a->q + t * a->q_stride, size_t(group * dim) * sizeof(float));
+  score_all<Cache>(a, r);
+  for (int64_t row = 0; row < r.rows; ++row) {
+    const int64_t end = a->position + row / group + 1;
     const int64_t begin = a->window > 0 && end > a->window ? end - a->window : 0;
-    const float sum = soften(scores + r * seen, begin, end, seen);
-    q[r] = 1.0f / sum;  // the queries are not needed any more, and rows <= rows * dim
+    const float sum = soften(r.scores + row * r.seen, begin, end, r.seen);
+    r.q[row] = 1.0f / sum;  // the queries are not needed any more, and rows <= rows * dim
   }
-
-  for (int64_t d = 0; d < dim; d += kLanes) {
-    const int64_t width = dim - d < kLanes ? dim - d : kLanes;
-    if (width < kLanes)
-      for (int64_t p = first; p < last; ++p) {
-        memset(tail + p * kLanes, 0, kLanes * sizeof(float));
-        Cache::widen(values + p * dim + d, tail + p * kLanes, width);
-      }
-    for_tiles(
-        rows, [&](int64_t r, auto count) __attribute__((always_inline)) {
-          constexpr int n = decltype(count)::n;
-          F sum[n];
-          for (int i = 0; i < n; ++i) sum[i] = zero();
-          const float* weights = scores + r * seen + first;
-          if (width < kLanes)
-            dense_tile<n>(PanelF32{tail + first * kLanes, kLanes}, last - first, weights, seen,
-                          sum);
-          else
-            dense_tile<n>(Panel{values + first * dim + d, dim}, last - first, weights, seen, sum);
-          for (int i = 0; i < n; ++i) {
-            const int64_t row = r + i;
-            float lanes[kLanes];
-            store(lanes, mul(sum[i], splat(q[row])));
-            memcpy(a->out + row / a->group * a->out_stride + row % a->group * dim + d, lanes,
-                   size_t(width) * sizeof(float));
-          }
-        });
-  }
+  mix_lanes<Cache>(a, r);
+  mix_rest<Cache>(a, r);
 }
 
 int64_t peak_int8(int64_t rounds) {

@@ -210,6 +210,7 @@ bool Tokenizer::adds_bos() const {
 }
 bool Tokenizer::ends_generation(Token token) const { return state_->ends.contains(token); }
 bool Tokenizer::has_chat_template() const { return !state_->chat_template.empty(); }
+const std::string& Tokenizer::chat_template() const { return state_->chat_template; }
 
 Result<std::string> Tokenizer::render_chat(const Json& messages, bool add_generation_prompt,
                                            const Json& variables) const {

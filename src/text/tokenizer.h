@@ -49,6 +49,7 @@ class Tokenizer {
   bool ends_generation(Token token) const;  // eos, end of turn, ...
 
   bool has_chat_template() const;
+  const std::string& chat_template() const;  // empty: there is none
   /// `messages`: JSON array of {"role", "content"}; `variables` are added to the template's (tools,
   /// ...).
   Result<std::string> render_chat(const Json& messages, bool add_generation_prompt,

@@ -33,6 +33,7 @@ std::optional<Token> Tokenizer::eos() const { return std::nullopt; }
 bool Tokenizer::adds_bos() const { return false; }
 bool Tokenizer::ends_generation(Token) const { return false; }
 bool Tokenizer::has_chat_template() const { return false; }
+const std::string& Tokenizer::chat_template() const { return state_->json; }
 Result<std::string> Tokenizer::render_chat(const Json&, bool, const Json&) const {
   return absent();
 }

@@ -201,23 +201,31 @@ struct AttentionRun {
   Floats q, k, v, out;
 
   AttentionRun(const CacheOps& cache, const Attention& a) : c(a), half(cache.value_bytes == 2) {
-    const std::int64_t positions = c.position + c.tokens, padded = (positions + 15) / 16 * 16;
+    const std::int64_t positions = c.position + c.tokens;
+    const std::int64_t pages = (positions + kPagePositions - 1) / kPagePositions;
     const std::int64_t width = c.group * c.dim;
     q = noise(std::size_t(c.tokens * width), 2);
-    k = noise(std::size_t(padded * c.dim), 2, 2), v = noise(k.size(), 1, 3);
-    // Whatever lies behind the last position must not matter: NaN.
-    std::vector<std::uint8_t> keys(k.size() * std::size_t(cache.value_bytes), 0xff), values(keys);
-    for (std::int64_t p = 0; p < positions; ++p)
-      cache.store(&k[std::size_t(p * c.dim)], &v[std::size_t(p * c.dim)], c.dim, keys.data(),
-                  values.data(), p);
+    k = noise(std::size_t(positions * c.dim), 2, 2), v = noise(k.size(), 1, 3);
+    // Whatever lies behind the last position must not matter: NaN. Another head lies before ours.
+    const std::int64_t half_page = kPagePositions * c.dim * cache.value_bytes;
+    std::vector<std::vector<std::uint8_t>> memory(
+        std::size_t(pages), std::vector<std::uint8_t>(std::size_t(3 * half_page), 0xff));
+    std::vector<const std::uint8_t*> page;
+    for (const auto& one : memory) page.push_back(one.data());
+    for (std::int64_t p = 0; p < positions; ++p) {
+      std::uint8_t* at = memory[std::size_t(p / kPagePositions)].data();
+      cache.store(&k[std::size_t(p * c.dim)], &v[std::size_t(p * c.dim)], c.dim, at + half_page,
+                  at + 2 * half_page, p % kPagePositions);
+    }
     out.assign(q.size(), kNan);
     Floats scratch(std::size_t(attend_scratch(c.tokens, c.group, c.dim, c.position)));
     const AttendArgs args{.q = q.data(),
                           .out = out.data(),
                           .q_stride = width,
                           .out_stride = width,
-                          .keys = keys.data(),
-                          .values = values.data(),
+                          .pages = page.data(),
+                          .key_offset = half_page,
+                          .value_offset = 2 * half_page,
                           .position = c.position,
                           .tokens = c.tokens,
                           .window = c.window,

@@ -150,6 +150,29 @@ TEST(Inputs, MatricesSeeTheirOwn) {
   }
 }
 
+/// LLM.int8's outliers in one sequence do not reach the others of a batch.
+TEST(Inputs, SequencesAreRoundedByThemselves) {
+  constexpr std::int64_t kColumns = 64;
+  auto values = random_values(5 * kColumns);
+  values[1 * kColumns + 7] = 9;  // an outlier in the first of two sequences
+  ThreadPool pool(1);
+  Matrix matrix = *Matrix::pack(*find_format("f32"), 1, kColumns,
+                                std::as_bytes(std::span(values).first(kColumns)), pool);
+  matrix.set_inputs({.kind = Kind::llm_int8, .threshold = 6});
+  const auto product = [&](std::size_t first, std::int64_t tokens,
+                           std::span<const std::int64_t> sequences) {
+    std::vector<float> out(static_cast<std::size_t>(tokens));
+    Input(values.data() + first * kColumns, tokens, kColumns, Precision::exact, sequences)
+        .multiply(matrix, nullptr, out.data(), 1, pool);
+    return out;
+  };
+  auto apart = product(0, 2, {});
+  const auto second = product(2, 3, {});
+  apart.insert(apart.end(), second.begin(), second.end());
+  EXPECT_EQ(product(0, 5, std::vector<std::int64_t>{2, 3}), apart);
+  EXPECT_NE(product(0, 5, {}), apart);
+}
+
 TEST(Inputs, ReplacedColumnsAndRoundingGoTogether) {
   const auto values = random_values(64), weights = random_values(64);
   std::vector<std::uint32_t> order(64);

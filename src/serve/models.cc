@@ -1,0 +1,131 @@
+#include "serve/models.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+
+#include "base/human.h"
+
+namespace nibble {
+namespace {
+
+std::uint64_t page_bytes(const ModelConfig& config, bool exact) {
+  return std::uint64_t(config.layers) * config.kv_heads * config.head_dim * 2 * kPagePositions *
+         (exact ? 4 : 2);
+}
+
+std::uint32_t context_of(const ModelConfig& config, const ModelsOptions& options) {
+  return std::min(options.context, config.context);
+}
+
+/// Of the caches when all sequences are as long as they may be.
+std::uint64_t cache_bytes(const ModelConfig& config, const ModelsOptions& options) {
+  const std::uint64_t pages = context_of(config, options) / kPagePositions + 2;
+  return pages * std::uint64_t(options.scheduler.parallel) * page_bytes(config, options.exact);
+}
+
+std::int64_t modified(const std::string& path) {
+  struct stat about {};
+  return ::stat(path.c_str(), &about) == 0 ? std::int64_t(about.st_mtime) : 0;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<ServedModel>> ServedModel::load(const std::string& name,
+                                                       const std::string& path,
+                                                       const ModelsOptions& options,
+                                                       Progress& progress) {
+  NIBBLE_TRY(const Model model, Model::open(path));
+  NIBBLE_TRY_IN(path, Tokenizer tokenizer, Tokenizer::open(model.source()));
+  const auto precision = options.exact ? Precision::exact : Precision::fast;
+  NIBBLE_TRY_IN(
+      path, auto runtime,
+      Runtime::load(model, {.threads = options.threads, .precision = precision}, progress));
+  std::shared_ptr<ServedModel> out(new ServedModel(name, std::move(tokenizer), std::move(runtime)));
+  out->context_ = context_of(out->config(), options);
+  out->bytes_ = out->runtime_->weight_bytes() + cache_bytes(out->config(), options);
+  SchedulerOptions scheduler = options.scheduler;
+  scheduler.context = out->context_;
+  out->scheduler_ = std::make_unique<Scheduler>(*out->runtime_, out->tokenizer_, scheduler);
+  return out;
+}
+
+Status ModelTable::add(const std::string& name, const std::string& path) {
+  NIBBLE_TRY(const Model model, Model::open(path));
+  NIBBLE_TRY_IN(path, const Tokenizer tokenizer, Tokenizer::open(model.source()));
+  ModelEntry entry{.name = name, .path = path};
+  std::map<std::string, std::uint64_t> formats;
+  for (const TensorInfo& tensor : model.tensors()) {
+    entry.file_bytes += tensor.bytes;
+    entry.parameters += tensor.elements();
+    formats[std::string(tensor.format->id())] += tensor.elements();
+  }
+  const auto by_size = [](const auto& a, const auto& b) { return a.second < b.second; };
+  entry.format = std::max_element(formats.begin(), formats.end(), by_size)->first;
+  entry.needed = entry.file_bytes + cache_bytes(model.config(), options_);
+  entry.architecture = model.config().arch;
+  entry.context = model.config().context, entry.hidden = model.config().hidden;
+  entry.created = modified(path);
+  entry.chat_template = tokenizer.chat_template();
+  const std::lock_guard lock(mutex_);
+  if (!entries_.emplace(name, std::move(entry)).second)
+    return fail(ErrorCode::invalid, "two models have the name '{}': give one with --name", name);
+  order_.push_back(name);
+  return {};
+}
+
+/// Unloads models that nobody uses, the longest unused first, until there is room.
+Status ModelTable::make_room(std::uint64_t bytes) {
+  if (options_.memory == 0) return {};
+  for (;;) {
+    std::uint64_t used = 0;
+    ModelEntry* oldest = nullptr;
+    for (auto& [name, entry] : entries_) {
+      if (!entry.loaded) continue;
+      used += entry.loaded->bytes();
+      const bool unused = entry.loaded.use_count() == 1 && entry.loaded->scheduler().idle();
+      if (unused && (!oldest || entry.used < oldest->used)) oldest = &entry;
+    }
+    if (used + bytes <= options_.memory) return {};
+    if (used == 0)
+      return fail(ErrorCode::invalid, "the model needs about {}, and {} are allowed",
+                  human_bytes(bytes), human_bytes(options_.memory));
+    if (!oldest) return fail(ErrorCode::io, "the memory for models is in use; try again later");
+    oldest->loaded.reset();
+  }
+}
+
+Result<std::shared_ptr<ServedModel>> ModelTable::get(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  const auto found = entries_.find(name);
+  if (found == entries_.end()) return fail(ErrorCode::invalid, "there is no model of that name");
+  ModelEntry& entry = found->second;
+  entry.used = std::chrono::steady_clock::now();
+  if (entry.loaded) return entry.loaded;
+  NIBBLE_DO(make_room(entry.needed));
+  NIBBLE_TRY(entry.loaded, ServedModel::load(entry.name, entry.path, options_, progress_));
+  return entry.loaded;
+}
+
+Status ModelTable::unload(const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  const auto found = entries_.find(name);
+  if (found == entries_.end()) return fail(ErrorCode::invalid, "there is no model of that name");
+  found->second.loaded.reset();
+  return {};
+}
+
+std::vector<ModelEntry> ModelTable::entries() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<ModelEntry> out;
+  for (const std::string& name : order_) out.push_back(entries_.at(name));
+  return out;
+}
+
+bool ModelTable::idle() const {
+  for (const ModelEntry& entry : entries())
+    if (entry.loaded && !entry.loaded->scheduler().idle()) return false;
+  return true;
+}
+
+}  // namespace nibble

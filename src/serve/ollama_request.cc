@@ -1,0 +1,61 @@
+#include <random>
+
+#include "serve/ollama.h"
+
+namespace nibble {
+namespace {
+
+/// With Ollama's defaults.
+Status parse_options(const Json& options, const ApiLimits& limits, GenerationRequest& request) {
+  SamplerOptions& sampler = request.sampler;
+  NIBBLE_TRY(const double temperature, number_field(options, "temperature", 0.8, 0, 100));
+  NIBBLE_TRY(const auto top_k, whole_field(options, "top_k", 40, -1, INT32_MAX));
+  NIBBLE_TRY(const double top_p, number_field(options, "top_p", 0.9, 0, 1));
+  NIBBLE_TRY(const double min_p, number_field(options, "min_p", 0, 0, 1));
+  NIBBLE_TRY(const double repetition, number_field(options, "repeat_penalty", 1.1, 0.1, 10));
+  NIBBLE_TRY(const auto window, whole_field(options, "repeat_last_n", 64, -1, 65536));
+  NIBBLE_TRY(const double presence, number_field(options, "presence_penalty", 0, -2, 2));
+  NIBBLE_TRY(const double frequency, number_field(options, "frequency_penalty", 0, -2, 2));
+  NIBBLE_TRY(const auto seed, whole_field(options, "seed", std::int64_t(std::random_device{}()),
+                                          INT64_MIN, INT64_MAX));
+  NIBBLE_TRY(const auto limit, whole_field(options, "num_predict", -1, -2, UINT32_MAX));
+  sampler.temperature = float(temperature), sampler.top_k = int(top_k);
+  sampler.top_p = float(top_p), sampler.min_p = float(min_p);
+  sampler.repetition_penalty = float(repetition);
+  sampler.penalty_window = window < 0 ? 65536 : int(window);
+  sampler.presence_penalty = float(presence), sampler.frequency_penalty = float(frequency);
+  sampler.seed = std::uint64_t(seed);
+  request.limit = limit > 0 ? std::uint32_t(limit) : 0;
+  NIBBLE_TRY(request.stop, strings_field(options, "stop", limits));
+  return {};
+}
+
+/// 0, "0", "0s": unload afterwards. All other times mean: until the memory is needed.
+bool unloads(const Json& body) {
+  if (!body.contains("keep_alive")) return false;
+  const Json& value = body["keep_alive"];
+  return value == 0 || value == "0" || value == "0s" || value == "0m";
+}
+
+}  // namespace
+
+Result<OllamaRequest> parse_ollama(const Json& body, const ApiLimits& limits) {
+  OllamaRequest request;
+  const bool given = body.contains("options") && body["options"].is_object();
+  NIBBLE_DO(parse_options(given ? body["options"] : Json::object(), limits, request.generation));
+  NIBBLE_TRY(request.stream, json_bool_or(body, "stream", true));
+  const bool constrained = body.contains("format") && !body["format"].empty() &&
+                           !body["format"].is_null() && body["format"] != "";
+  if (constrained)
+    return fail(ErrorCode::unsupported, "field 'format': constrained answers are not supported");
+  request.unload = unloads(body);
+  return request;
+}
+
+ServerReply ollama_error(const Error& error) {
+  ServerReply reply = reply_to(error);
+  reply.body = dump({{"error", error.message()}});
+  return reply;
+}
+
+}  // namespace nibble

@@ -1,0 +1,26 @@
+// The API of OpenAI: /v1/models, chat/completions, completions, embeddings.
+#pragma once
+
+#include "serve/api.h"
+
+namespace nibble {
+
+ServerReply openai_models(const ModelTable& models);
+ServerReply openai_chat(ModelTable& models, const ApiLimits& limits, const ServerRequest& http);
+ServerReply openai_completions(ModelTable& models, const ApiLimits& limits,
+                               const ServerRequest& http);
+ServerReply openai_embeddings(ModelTable& models, const ApiLimits& limits,
+                              const ServerRequest& http);
+
+/// What a request of OpenAI's API asks for.
+struct OpenAiRequest {
+  GenerationRequest generation = {};
+  bool stream = false, usage = false, chat = false, tools = false;
+};
+
+/// Fields that chat and text completions share; the prompt is not among them.
+Result<OpenAiRequest> parse_openai(const Json& body, const ApiLimits& limits);
+/// The prompt of a chat, with its tools.
+Status parse_openai_chat(const Json& body, const ServedModel& model, OpenAiRequest& request);
+
+}  // namespace nibble

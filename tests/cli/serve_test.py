@@ -1,0 +1,320 @@
+"""nibble serve on a small random checkpoint: answers, errors, clients that vanish or dawdle, a full queue, the end.
+
+    serve_test.py 'PROGRAM'
+"""
+import concurrent.futures
+import http.client
+import json
+import pathlib
+import random
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import checkpoint
+
+TEMPLATE = ("{% if tools %}[{{ tools[0].function.name }}]{% endif %}"
+            "{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}")
+LONG = 400  # tokens that take a while
+
+
+class Server:
+    """A running server; requests to it."""
+
+    def __init__(self, program, folder, *options):
+        command = [*shlex.split(program), "serve", str(folder), "--name", f"again={folder}", "--port", "0", "--ctx", "512", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.port = int(self.process.stdout.readline().rsplit(":", 1)[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def connect(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+
+    def request(self, path, body=None, headers={}, method=None):
+        """Status, headers, body."""
+        connection = self.connect()
+        data = body if isinstance(body, (bytes, type(None))) else json.dumps(body)
+        connection.request(method or ("GET" if body is None else "POST"), path, data, headers)
+        reply = connection.getresponse()
+        out = reply.status, reply.headers, reply.read()
+        connection.close()
+        return out
+
+    def json(self, path, body=None, status=200, **more):
+        found, _, text = self.request(path, body, **more)
+        assert found == status, f"{path}: {found}, expected {status}: {text[:300]}"
+        return json.loads(text)
+
+    def events(self, path, body):
+        """The documents of a stream of server-sent events; the last one must be [DONE]."""
+        status, headers, text = self.request(path, {**body, "stream": True})
+        assert status == 200 and headers["Content-Type"] == "text/event-stream", (status, text)
+        lines = text.decode().split("\n\n")
+        assert lines[-1] == "" and lines[-2] == "data: [DONE]", lines[-3:]
+        return [json.loads(line.removeprefix("data: ")) for line in lines[:-2]]
+
+    def metric(self, name):
+        text = self.request("/metrics")[2].decode()
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.M))
+
+    def wait_idle(self):
+        for _ in range(600):
+            if self.metric("nibble_sequences_active") == 0:
+                return
+            time.sleep(0.05)
+        raise AssertionError("a sequence is still active")
+
+
+def greedy(text, tokens=20, **more):
+    return {"prompt": text, "max_tokens": tokens, "temperature": 0, **more}
+
+
+def same_as_run(program, folder, server):
+    """Greedy answers are those of `nibble run`, alone and beside others, with the prompt in the cache and not."""
+    texts = {}
+    for prompt in ("the model", "reads and writes small numbers of every kind while the weights become smaller", "x"):
+        done = subprocess.run([*shlex.split(program), "run", str(folder), "-p", prompt, "-n", "40", "--ctx", "512", "--json"],
+                              capture_output=True, check=True)
+        texts[prompt] = json.loads(done.stdout)["text"]
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        jobs = [(p, pool.submit(server.json, "/v1/completions", greedy(p, 40))) for p in [*texts] * 4]
+    for prompt, job in jobs:
+        choice = job.result()["choices"][0]
+        assert choice["text"] == texts[prompt], (prompt, choice["text"], texts[prompt])
+    assert server.metric("nibble_prompt_tokens_reused_total") > 0
+
+
+def completions(server):
+    whole = server.json("/v1/completions", greedy("the", n=2, logprobs=3))
+    assert len(whole["choices"]) == 2 and whole["usage"]["completion_tokens"] == 40, whole
+    assert whole["choices"][0]["text"] == whole["choices"][1]["text"]
+    scores = whole["choices"][0]["logprobs"]
+    assert len(scores["tokens"]) == 20 and all(len(top) == 3 for top in scores["top_logprobs"])
+    assert all(max(top.values()) == own <= 0 for top, own in zip(scores["top_logprobs"], scores["token_logprobs"]))
+    chunks = server.events("/v1/completions", greedy("the", stream_options={"include_usage": True}))
+    assert "".join(c["choices"][0]["text"] for c in chunks if c["choices"]) == whole["choices"][0]["text"]
+    assert chunks[-1]["usage"]["completion_tokens"] == 20 and chunks[-2]["choices"][0]["finish_reason"] == "length"
+
+    # A stop string that spans tokens (which are single characters here) ends the text before it.
+    text = whole["choices"][0]["text"]
+    stop = text[7:10]
+    cut = server.json("/v1/completions", greedy("the", stop=[stop, "never there"]))["choices"][0]
+    assert cut["text"] == text[:text.index(stop)] and cut["finish_reason"] == "stop", cut
+    chunks = server.events("/v1/completions", greedy("the", stop=stop))
+    assert "".join(c["choices"][0]["text"] for c in chunks) == cut["text"]
+
+    drawn = [server.json("/v1/completions", {"prompt": "the", "max_tokens": 30, "seed": s})["choices"][0]["text"] for s in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2], drawn
+    # A bias of 100 decides; id 34 is the character "B".
+    assert server.json("/v1/completions", greedy("the", 5, logit_bias={"34": 100}))["choices"][0]["text"] == "BBBBB"
+    varied = server.json("/v1/completions", greedy("the", 30, frequency_penalty=2, presence_penalty=2))["choices"][0]["text"]
+    assert len(set(varied)) > len(set(server.json("/v1/completions", greedy("the", 30))["choices"][0]["text"])), varied
+
+
+def chat(server):
+    ask = {"messages": [{"role": "system", "content": "a"}, {"role": "user", "content": [{"type": "text", "text": "b"}]}],
+           "max_tokens": 12, "temperature": 0}
+    whole = server.json("/v1/chat/completions", {**ask, "logprobs": True, "top_logprobs": 2})
+    choice = whole["choices"][0]
+    assert choice["message"]["role"] == "assistant" and choice["finish_reason"] == "length", whole
+    assert len(choice["logprobs"]["content"]) == 12 and len(choice["logprobs"]["content"][0]["top_logprobs"]) == 2
+    prompt = "system:a;user:b;assistant:"
+    assert whole["usage"]["prompt_tokens"] == len(prompt), whole["usage"]
+    assert server.json("/v1/completions", greedy(prompt, 12))["choices"][0]["text"] == choice["message"]["content"]
+    chunks = server.events("/v1/chat/completions", ask)
+    assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
+    assert "".join(c["choices"][0]["delta"].get("content", "") for c in chunks) == choice["message"]["content"]
+    tool = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    with_tool = server.json("/v1/chat/completions", {**ask, "tools": [tool]})
+    assert with_tool["usage"]["prompt_tokens"] == len(prompt) + len("[weather]")
+
+
+def ollama(server, name):
+    ask = {"model": name + ":latest", "options": {"temperature": 0, "num_predict": 9, "repeat_penalty": 1}}
+    message = [{"role": "user", "content": "b"}]
+    whole = server.json("/api/chat", {**ask, "messages": message, "stream": False})
+    assert whole["done"] and whole["done_reason"] == "length" and whole["eval_count"] == 9, whole
+    status, headers, text = server.request("/api/chat", {**ask, "messages": message})
+    lines = [json.loads(line) for line in text.decode().splitlines()]
+    assert headers["Content-Type"] == "application/x-ndjson" and [l["done"] for l in lines].count(True) == 1 and lines[-1]["done"]
+    assert "".join(l["message"]["content"] for l in lines) == whole["message"]["content"]
+    assert server.json("/api/generate", {**ask, "prompt": "b", "stream": False})["response"] == whole["message"]["content"]
+    raw = server.json("/api/generate", {**ask, "prompt": "user:b;assistant:", "raw": True, "stream": False})
+    assert raw["response"] == whole["message"]["content"]
+    assert server.json("/api/generate", {"model": name})["done_reason"] == "load"
+    assert [m["name"] for m in server.json("/api/tags")["models"]] == [name, "again"]
+    assert server.json("/api/show", {"model": name})["details"]["family"] == "llama"
+    assert name in [m["name"] for m in server.json("/api/ps")["models"]]
+    assert "version" in server.json("/api/version")
+    assert "not found" in server.json("/api/chat", {"model": "none", "messages": message}, 404)["error"]
+    several = server.json("/api/embed", {"model": name, "input": ["one", "two"]})["embeddings"]
+    assert len(several) == 2 and several[0] == server.json("/api/embeddings", {"model": name, "prompt": "one"})["embedding"]
+    server.json("/api/generate", {"model": "again", "keep_alive": 0})
+    assert "again" not in [m["name"] for m in server.json("/api/ps")["models"]]
+
+
+def embeddings(server):
+    found = server.json("/v1/embeddings", {"input": ["one", "two", "one"]})["data"]
+    vectors = [e["embedding"] for e in found]
+    assert vectors[0] == vectors[2] != vectors[1] and len(vectors[0]) == checkpoint.WIDTH
+    assert all(abs(sum(x * x for x in v) - 1) < 1e-5 for v in vectors)
+
+
+def errors(server, folder):
+    message = [{"role": "user", "content": "b"}]
+    for path, body, status, said in [
+            ("/v1/completions", b"{", 400, "not valid JSON"), ("/v1/completions", b"[" * 100000, 400, "not valid JSON"),
+            ("/v1/completions", b'{"prompt": "\xff"}', 400, "UTF-8"), ("/v1/completions", {}, 400, "'prompt' is missing"),
+            ("/v1/completions", {"prompt": "a", "temperature": -1}, 400, "temperature"),
+            ("/v1/completions", {"prompt": "a", "max_tokens": 1.5}, 400, "max_tokens"),
+            ("/v1/completions", {"prompt": "a", "n": 10**30}, 400, "'n'"), ("/v1/completions", {"prompt": [10**6]}, 400, "prompt"),
+            ("/v1/completions", {"prompt": "a", "stop": [""]}, 400, "stop"), ("/v1/completions", {"prompt": "a" * 600}, 400, "512"),
+            ("/v1/completions", {"prompt": "a", "logit_bias": {"x": 1}}, 400, "logit_bias"),
+            ("/v1/completions", {"prompt": "a", "model": "none"}, 404, "no model"),
+            ("/v1/chat/completions", {"messages": []}, 400, "messages"), ("/v1/chat/completions", {"messages": [1]}, 400, "messages[0]"),
+            ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "image_url"),
+            ("/v1/embeddings", {"input": []}, 400, "input"), ("/v1/nothing", {}, 404, "/v1/nothing"),
+            ("/v1/completions", b"x" * (9 << 20), 413, "too large")]:
+        error = server.json(path, body, status)["error"]
+        assert said in error["message"] and error["type"] == "invalid_request_error", error
+        assert str(folder) not in json.dumps(error)
+    assert server.json("/v1/chat/completions", {"messages": message, "tool_choice": "required"}, 400)
+    models = server.request("/v1/models")[2].decode() + server.request("/api/tags")[2].decode()
+    assert str(folder.parent) not in models
+    for raw in (b"\x00\xff\n\n", b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 20000 + b"\r\n", b"POST /v1/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+            try:
+                client.sendall(raw)
+                client.shutdown(socket.SHUT_WR)
+                assert not client.recv(100).startswith(b"HTTP/1.1 200")
+            except ConnectionError:
+                pass
+    assert server.json("/health") == {"status": "ok"}
+
+
+def vanishing_clients(server):
+    """Slots come free when their clients go, in streams and in whole answers."""
+    for stream in (True, False):
+        for _ in range(6):
+            connection = server.connect()
+            connection.request("POST", "/v1/completions", json.dumps(greedy("the", LONG, stream=stream, logit_bias={"0": -100})))
+            if stream:
+                connection.getresponse().read(50)
+            connection.sock.close()
+    server.wait_idle()
+    server.json("/v1/completions", greedy("the", 3))
+
+
+def slow_reader(server):
+    """One who does not read does not keep others waiting, and gets everything in the end."""
+    body = json.dumps(greedy("the", LONG, stream=True, logprobs=20, logit_bias={"0": -100})).encode()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        for _ in range(5):
+            server.json("/v1/completions", greedy("the", 5))
+        server.wait_idle()
+        text = b""
+        while piece := client.recv(65536):
+            text += piece
+        assert b"[DONE]" in text
+
+
+def full_queue(program, folder):
+    with Server(program, folder, "--parallel", "1", "--queue", "2") as server:
+        def ask(_):
+            status, headers, text = server.request("/v1/completions", greedy("the", LONG, logit_bias={"0": -100}))
+            return status, headers["Retry-After"], time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor(24) as pool:
+            done = list(pool.map(ask, range(24)))
+        fine = [end for status, _, end in done if status == 200]
+        refused = [(retry, end) for status, retry, end in done if status == 503]
+        assert len(fine) + len(refused) == 24 and len(fine) >= 3 and refused, done
+        assert all(retry == "1" for retry, _ in refused) and min(end for _, end in refused) < min(fine)
+
+
+def end(program, folder):
+    """SIGTERM: what is under way is finished, what is new is refused. A second one ends at once."""
+    ask = greedy("the", LONG, logit_bias={"0": -100}, n=4)
+    with Server(program, folder, "--parallel", "1") as server:
+        found = {}
+        client = threading.Thread(target=lambda: found.update(server.json("/v1/completions", ask)))
+        client.start()
+        while server.metric("nibble_sequences_active") == 0:
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGTERM)
+        statuses = set()
+        while not found and server.process.poll() is None:
+            try:
+                statuses.add(server.request("/ready")[0])
+            except (ConnectionError, http.client.HTTPException):
+                break
+        client.join()
+        assert 503 in statuses and len(found["choices"]) == 4, (statuses, found)
+        assert server.process.wait(30) == 0
+    with Server(program, folder, "--parallel", "1") as server:
+        client = server.connect()
+        client.request("POST", "/v1/completions", json.dumps({**ask, "n": 16}))
+        while server.metric("nibble_sequences_active") == 0:
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGTERM)
+        while server.request("/ready")[0] != 503:
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) != 0
+
+
+def keys(program, folder):
+    with Server(program, folder, "--api-key", "secret") as server:
+        for key in ("", "Bearer wrong1", "secret"):
+            assert server.json("/v1/models", status=401, headers={"Authorization": key})["error"]["type"] == "authentication_error"
+        server.json("/v1/models", headers={"Authorization": "Bearer secret"})
+        server.json("/health")
+
+
+def memory(program, folder):
+    """Two models do not fit: each is loaded when it is asked for, and the other leaves."""
+    with Server(program, folder, "--parallel", "1", "--memory", "6MB") as server:
+        for name in (folder.name, "again", folder.name):
+            server.json("/v1/completions", greedy("the", 3, model=name))
+            assert [m["name"] for m in server.json("/api/ps")["models"]] == [name]
+
+
+def main():
+    program = sys.argv[1]
+    with tempfile.TemporaryDirectory() as root:
+        folder = pathlib.Path(root) / "tiny"
+        folder.mkdir()
+        checkpoint.write(folder, random.Random(3))
+        (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE, "eos_token": "<s>"}))
+        with Server(program, folder, "--parallel", "5") as server:
+            same_as_run(program, folder, server)
+            completions(server)
+            chat(server)
+            ollama(server, folder.name)
+            embeddings(server)
+            errors(server, folder)
+            vanishing_clients(server)
+            slow_reader(server)
+        full_queue(program, folder)
+        end(program, folder)
+        keys(program, folder)
+        memory(program, folder)
+
+
+if __name__ == "__main__":
+    main()
