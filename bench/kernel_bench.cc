@@ -83,17 +83,20 @@ void attention(benchmark::State& bench, std::int64_t tokens) {
   constexpr std::int64_t kPosition = 512;
   std::uint32_t state = 1;
   std::vector<float> q(std::size_t(tokens * kGroup * kDim)), out(q.size());
-  std::vector<std::uint16_t> keys((kPosition + 16) * kDim), values(keys.size());
+  std::vector<std::uint16_t> cache((kPosition + kPagePositions) * 2 * kDim);  // keys, then values
   for (float& x : q) x = noise(state);
-  for (auto& x : keys) x = f32_to_fp16(noise(state));
-  for (auto& x : values) x = f32_to_fp16(noise(state));
+  for (auto& x : cache) x = f32_to_fp16(noise(state));
+  std::vector<const std::uint8_t*> pages;
+  for (std::size_t i = 0; i < cache.size(); i += kPagePositions * 2 * kDim)
+    pages.push_back(reinterpret_cast<const std::uint8_t*>(cache.data() + i));
   std::vector<float> scratch(std::size_t(attend_scratch(tokens, kGroup, kDim, kPosition - tokens)));
   const AttendArgs args{.q = q.data(),
                         .out = out.data(),
                         .q_stride = kGroup * kDim,
                         .out_stride = kGroup * kDim,
-                        .keys = keys.data(),
-                        .values = values.data(),
+                        .pages = pages.data(),
+                        .key_offset = 0,
+                        .value_offset = kPagePositions * kDim * std::int64_t(sizeof(cache[0])),
                         .position = kPosition - tokens,
                         .tokens = tokens,
                         .window = 0,

@@ -143,8 +143,8 @@ class Batch {
   std::unique_ptr<State> state_;
 };
 
-/// Applied in this order: repetition penalty, presence and frequency penalty, bias, what is
-/// allowed, top-k, top-p, min-p, temperature.
+/// Applied in this order: repetition penalty, presence and frequency penalty, bias, top-k, top-p,
+/// min-p, temperature.
 struct SamplerOptions {
   float temperature = 0;         // 0: greedy
   int top_k = 0;                 // the k best; 0: all
@@ -162,14 +162,11 @@ struct SamplerOptions {
 class Sampler {
  public:
   explicit Sampler(const SamplerOptions& options);
-  /// Remembers what it picked, for the penalties. `allowed`: a bit for each token, at least one
-  /// set; empty: all.
-  std::uint32_t pick(std::span<const float> logits, std::span<const std::uint32_t> allowed = {});
-  void accept(std::uint32_t token);  // remembers a token of the prompt
+  std::uint32_t pick(std::span<const float> logits);  // remembers what it picked, for the penalties
+  void accept(std::uint32_t token);                   // remembers a token of the prompt
 
  private:
-  std::span<const float> penalize(std::span<const float> logits,
-                                  std::span<const std::uint32_t> allowed);
+  std::span<const float> penalize(std::span<const float> logits);
   std::uint32_t draw(std::span<const float> logits);
 
   SamplerOptions options_;

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "graph/runtime.h"
 
@@ -62,10 +61,9 @@ void Sampler::accept(std::uint32_t token) {
   recent_.push_back(token);
 }
 
-/// The logits with penalties and bias; what is not allowed becomes -infinity.
-std::span<const float> Sampler::penalize(std::span<const float> logits,
-                                         std::span<const std::uint32_t> allowed) {
-  if (recent_.empty() && picked_.empty() && options_.bias.empty() && allowed.empty()) return logits;
+/// The logits with penalties and bias.
+std::span<const float> Sampler::penalize(std::span<const float> logits) {
+  if (recent_.empty() && picked_.empty() && options_.bias.empty()) return logits;
   penalized_.assign(logits.begin(), logits.end());
   for (const std::uint32_t token : recent_) {  // each once, however often it occurs
     if (token >= logits.size()) continue;
@@ -76,10 +74,6 @@ std::span<const float> Sampler::penalize(std::span<const float> logits,
     penalized_[token] -= options_.presence_penalty + options_.frequency_penalty * float(count);
   for (const auto& [token, bias] : options_.bias)
     if (token < logits.size()) penalized_[token] += bias;
-  if (!allowed.empty())
-    for (std::size_t i = 0; i < logits.size(); ++i)
-      if (i / 32 >= allowed.size() || (allowed[i / 32] >> i % 32 & 1) == 0)
-        penalized_[i] = -std::numeric_limits<float>::infinity();
   return penalized_;
 }
 
@@ -107,8 +101,8 @@ std::uint32_t Sampler::draw(std::span<const float> logits) {
   return candidates.back().token;  // only if rounding ate the last candidate's share
 }
 
-std::uint32_t Sampler::pick(std::span<const float> logits, std::span<const std::uint32_t> allowed) {
-  const auto scores = penalize(logits, allowed);
+std::uint32_t Sampler::pick(std::span<const float> logits) {
+  const auto scores = penalize(logits);
   const std::uint32_t token = options_.temperature > 0 ? draw(scores) : best_of(scores);
   accept(token);
   if (options_.presence_penalty != 0 || options_.frequency_penalty != 0) ++picked_[token];

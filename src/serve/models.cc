@@ -103,7 +103,12 @@ Result<std::shared_ptr<ServedModel>> ModelTable::get(const std::string& name) {
   entry.used = std::chrono::steady_clock::now();
   if (entry.loaded) return entry.loaded;
   NIBBLE_DO(make_room(entry.needed));
-  NIBBLE_TRY(entry.loaded, ServedModel::load(entry.name, entry.path, options_, progress_));
+  auto loaded = ServedModel::load(entry.name, entry.path, options_, progress_);
+  if (!loaded) {  // the reason names files, which clients are not to know
+    progress_.note(loaded.error().message());
+    return fail(ErrorCode::corrupt, "the model '{}' cannot be loaded", name);
+  }
+  entry.loaded = std::move(*loaded);
   return entry.loaded;
 }
 

@@ -73,7 +73,8 @@ class ModelTable {
 
   /// Reads what the file says of itself. Errors: it cannot be read, a name that is taken.
   Status add(const std::string& name, const std::string& path);
-  /// The model, loaded. Errors: invalid: there is none of that name; io: its memory is not free.
+  /// The model, loaded. Errors: invalid: there is none of that name; io: its memory is not free;
+  /// corrupt: it cannot be loaded (a note says why).
   Result<std::shared_ptr<ServedModel>> get(const std::string& name);
   Status unload(const std::string& name);
   std::vector<ModelEntry> entries() const;

@@ -38,8 +38,8 @@ Result<std::string> model_name(const Json& body) {
 }
 
 ServerReply no_model(const Error& error, const std::string& name) {
-  if (error.code() == ErrorCode::io) return ollama_error(error);
-  return {.status = 404, .body = dump({{"error", "model '" + name + "' not found"}})};
+  if (error.code() != ErrorCode::invalid) return ollama_error(error);
+  return {.status = 404, .body = dump({{"error", fmt::format("model '{}' not found", name)}})};
 }
 
 std::string digest_of(const ModelEntry& entry) {

@@ -226,8 +226,14 @@ Result<std::shared_ptr<ServedModel>> find_model(ModelTable& models, const Json& 
 }
 
 ServerReply no_model(const Error& error) {
-  return error.code() == ErrorCode::io ? reply_to(error)
-                                       : error_reply(404, error.message(), "invalid_request_error");
+  switch (error.code()) {
+    case ErrorCode::invalid:
+      return error_reply(404, error.message(), "invalid_request_error");
+    case ErrorCode::io:
+      return reply_to(error);
+    default:
+      return error_reply(500, error.message(), "server_error");
+  }
 }
 
 ServerReply answer(std::shared_ptr<ServedModel> model, OpenAiRequest request,

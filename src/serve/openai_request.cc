@@ -66,7 +66,7 @@ Status parse_stream(const Json& body, OpenAiRequest& request) {
 Result<bool> wants_tools(const Json& body) {
   const bool given = body.contains("tools") && body["tools"].is_array() && !body["tools"].empty();
   if (!body.contains("tool_choice") || body["tool_choice"].is_null()) return given;
-  NIBBLE_TRY(const std::string choice, json_string(body, "tool_choice"));
+  const Json& choice = body["tool_choice"];
   if (choice == "none") return false;
   if (choice == "auto") return given;
   return fail(ErrorCode::invalid, "field 'tool_choice' can be \"auto\" or \"none\" here");

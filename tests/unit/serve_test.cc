@@ -1,4 +1,5 @@
 // Parts of the server that need no connection.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "serve/api.h"
@@ -89,7 +90,7 @@ TEST(Api, NumbersAreCheckedAndNamed) {
   for (const char* field : {"a", "d"}) {
     const auto refused = whole_field(body, field, 0, -5, 5);
     ASSERT_FALSE(refused) << field;
-    EXPECT_NE(refused.error().message().find("'" + std::string(field) + "'"), std::string::npos);
+    EXPECT_NE(refused.error().message().find(fmt::format("'{}'", field)), std::string::npos);
   }
   EXPECT_FALSE(number_field(body, "a", 0, 0, 1));
   EXPECT_FALSE(whole_field(body, "b", 0, 0, 5));
