@@ -20,7 +20,8 @@ NIBBLE_INLINE Codes plane_group(const uint8_t* plane, int q, int to) {
 /// Reads the codes of 16 rows x 8 columns, the g-th of a unit.
 template <Packing kPacking>
 struct Reader {
-  static constexpr bool kDear = planes_of(kPacking).high > 0 || planes_of(kPacking).low < 4;
+  static constexpr bool kDear =  // to read again and again
+      kExpandsPanels && (planes_of(kPacking).high > 0 || planes_of(kPacking).low < 4);
   static constexpr Planes kPlanes = planes_of(kPacking);
   static constexpr int64_t kUnitBytes = 64 * (kPlanes.low + kPlanes.high);
   explicit Reader(const PackedView*) {}
@@ -39,7 +40,7 @@ struct Reader {
 /// The same where codes name entries of a table.
 template <Packing kPacking>
 struct NamedReader : Reader<kPacking> {
-  static constexpr bool kDear = true;
+  static constexpr bool kDear = kExpandsPanels;
   const uint8_t* table;
   explicit NamedReader(const PackedView* w) : Reader<kPacking>(w), table(w->table) {}
   NIBBLE_METHOD void read(const uint8_t* unit, int g, Codes& c0, Codes& c1) const {
@@ -161,8 +162,6 @@ void multiply_codes(const PackedView* w, const InputView* input, const Work* wor
   const auto* x = Dot::inputs(input->codes + work->token_begin * columns, tokens * columns,
                               offset + scale_floats(w));
   const Reader reader(w);
-  uint8_t* bytes = (uint8_t*)(offset + scale_floats(w)) + input_bytes(w, tokens);
-  const bool many = Reader::kDear && tokens >= kManyTokens<Dot>;
   for (int64_t panel = work->panel_begin; panel < work->panel_end; ++panel) {
     for_scales(
         w, panel, 0, columns / kSub, [&](int64_t s, F d, F dmin) __attribute__((always_inline)) {
@@ -181,12 +180,14 @@ void multiply_codes(const PackedView* w, const InputView* input, const Work* wor
               store_rows(w, work, panel, work->token_begin + t + i, sum[i]);
           });
     };
-    if (many) {
-      expand(reader, weights, columns, bytes);
-      tiles(Bytes(w), bytes);
-    } else {
-      tiles(reader, weights);
-    }
+    if constexpr (Reader::kDear)
+      if (tokens >= kManyTokens<Dot>) {
+        uint8_t* bytes = (uint8_t*)(offset + scale_floats(w)) + input_bytes(w, tokens);
+        expand(reader, weights, columns, bytes);
+        tiles(Bytes(w), bytes);
+        continue;
+      }
+    tiles(reader, weights);
   }
 }
 
@@ -224,8 +225,8 @@ NIBBLE_INLINE void decode_codes(const PackedView* w, int64_t panel, int64_t begi
 /// A packing with the products that its codes allow.
 template <Packing kPacking>
 struct Coded {
-  static constexpr bool kNamed = planes_of(kPacking).low <= 4 && planes_of(kPacking).high <= 1 &&
-                                 planes_of(kPacking).low + planes_of(kPacking).high <= 4;
+  static constexpr int kBits = planes_of(kPacking).low + planes_of(kPacking).high;
+  static constexpr bool kNamed = kBits <= 4;  // there may be a table, of 16 entries
   using Plain = Reader<kPacking>;
   using Named = NamedReader<kPacking>;
 
@@ -250,7 +251,6 @@ struct Coded {
 
  private:
   static void multiply_fast(const PackedView* w, const InputView* input, const Work* work) {
-    constexpr int kBits = planes_of(kPacking).low + planes_of(kPacking).high;
     if constexpr (kNamed)
       if (w->table) return multiply_named(w, input, work);
     if constexpr (kBits <= 4)

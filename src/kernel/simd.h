@@ -15,6 +15,8 @@
 //            and inputs() what it takes of the inputs; total() lacks kShift * sum of inputs;
 //            kTokens sums fit the registers
 //   kTile    tokens that a tile of f32 sums holds in registers
+//   kExpandsPanels
+//            whether many tokens are worth a copy of a panel with a byte a code
 #pragma once
 
 #include <stdint.h>

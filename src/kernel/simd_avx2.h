@@ -230,5 +230,6 @@ struct DotWide {
   NIBBLE_METHOD I total() const { return {a, b}; }
 };
 inline constexpr int kTile = 6;
+inline constexpr bool kExpandsPanels = true;
 
 }  // namespace nibble::NIBBLE_ISA

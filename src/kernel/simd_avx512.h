@@ -98,5 +98,6 @@ using DotSmall = DotWide;
 using DotMedium = DotWide;
 using DotLarge = DotWide;
 inline constexpr int kTile = 12;
+inline constexpr bool kExpandsPanels = true;
 
 }  // namespace nibble::NIBBLE_ISA

@@ -134,5 +134,6 @@ using DotMedium = Dot<0>;
 using DotLarge = Dot<0>;
 using DotWide = Dot<128>;
 inline constexpr int kTile = 4;
+inline constexpr bool kExpandsPanels = true;
 
 }  // namespace nibble::NIBBLE_ISA

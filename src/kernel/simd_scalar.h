@@ -136,5 +136,6 @@ using DotSmall = DotWide;
 using DotMedium = DotWide;
 using DotLarge = DotWide;
 inline constexpr int kTile = 4;
+inline constexpr bool kExpandsPanels = false;
 
 }  // namespace nibble::NIBBLE_ISA
