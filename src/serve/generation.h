@@ -13,6 +13,7 @@
 
 #include "base/result.h"
 #include "graph/runtime.h"
+#include "text/grammar.h"
 #include "text/tokenizer.h"
 
 namespace nibble {
@@ -23,8 +24,9 @@ struct GenerationRequest {
   std::uint32_t limit = 0;      // tokens
   std::vector<std::string> stop = {};
   int choices = 1;
-  std::optional<int> top_logprobs = {};  // logprobs are wanted, with this many alternatives
-  bool embed = false;                    // instead of text: the mean of the final hidden states
+  std::optional<int> top_logprobs = {};         // logprobs are wanted, with this many alternatives
+  std::shared_ptr<const Matcher> grammar = {};  // that the text must follow; null: none
+  bool embed = false;  // instead of text: the mean of the final hidden states
 };
 
 enum class FinishReason { stop, length, failed };

@@ -49,6 +49,14 @@ Result<std::shared_ptr<ServedModel>> ServedModel::load(const std::string& name,
   return out;
 }
 
+Result<const GrammarCompiler*> ServedModel::grammar_compiler() const {
+  const std::lock_guard lock(mutex_);
+  if (!grammar_compiler_) {
+    NIBBLE_TRY(grammar_compiler_, tokenizer_.grammar_compiler(config().vocab));
+  }
+  return &*grammar_compiler_;
+}
+
 Status ModelTable::add(const std::string& name, const std::string& path) {
   NIBBLE_TRY(const Model model, Model::open(path));
   NIBBLE_TRY_IN(path, const Tokenizer tokenizer, Tokenizer::open(model.source()));

@@ -43,6 +43,7 @@ struct ServedSequence {
   Sampler sampler;
   TextStream stream;
   StopMatcher stop;
+  std::optional<Matcher> matcher = {};  // of the grammar, if there is one
   std::uint32_t reused = 0, generated = 0;
   Token last = 0;              // generated and not yet run
   std::size_t portion = 0;     // tokens in the present step
@@ -86,9 +87,11 @@ struct Scheduler::State {
   void run();
   bool wait_for_work();
   void admit();
+  void begin_grammar(ServedSequence& sequence) const;
   void drop_cancelled();
   void step();
   std::vector<Batch::Part> plan();
+  Result<Token> pick(ServedSequence& sequence, std::span<const float> logits, bool& complete) const;
   void advance(ServedSequence& sequence);
   void embed(ServedSequence& sequence);
   void score(ServedSequence& sequence, std::span<const float> logits, Token token) const;
@@ -117,9 +120,18 @@ void Scheduler::State::admit() {
     ++counts.active;
     lock.unlock();
     active.emplace_back(next.job, next.choice, runtime, tokenizer, options.context, pages);
+    begin_grammar(active.back());
     lock.lock();
     counts.reused_tokens += active.back().reused;
   }
+}
+
+void Scheduler::State::begin_grammar(ServedSequence& s) const {
+  if (!s.job->request.grammar) return;
+  if (auto matcher = s.job->request.grammar->split())
+    s.matcher = std::move(*matcher);
+  else
+    finish(s, FinishReason::failed, matcher.error().message());
 }
 
 void Scheduler::State::drop_cancelled() {
@@ -192,17 +204,31 @@ void Scheduler::State::finish(ServedSequence& s, FinishReason reason,
   s.done = true;
 }
 
-/// Picks the next token of a sequence from the logits of the step. On any thread.
+/// The next token, as the grammar allows it. `complete`: none can follow.
+Result<Token> Scheduler::State::pick(ServedSequence& s, std::span<const float> logits,
+                                     bool& complete) const {
+  if (!s.matcher) return s.sampler.pick(logits);
+  NIBBLE_TRY(const auto allowed, s.matcher->allowed());
+  const Token token = s.sampler.pick(logits, allowed);
+  if (!tokenizer.ends_generation(token)) {
+    NIBBLE_TRY(complete, s.matcher->accept(token));
+  }
+  return token;
+}
+
+/// Goes on by a token from the logits of the step. On any thread.
 void Scheduler::State::advance(ServedSequence& s) {
   const auto logits = batch.logits(s.part);
   if (!logits) return finish(s, FinishReason::failed, "the model's output is not finite");
-  const Token token = s.sampler.pick(*logits);
-  if (tokenizer.ends_generation(token)) return finish(s, FinishReason::stop);
+  bool complete = false;
+  const auto token = pick(s, *logits, complete);
+  if (!token) return finish(s, FinishReason::failed, token.error().message());
+  if (tokenizer.ends_generation(*token)) return finish(s, FinishReason::stop);
   ++s.generated;
-  s.last = token;
-  if (s.job->request.top_logprobs) score(s, *logits, token);
-  s.event.text += s.stop.push(s.stream.push(token));
-  if (s.stop.found()) return finish(s, FinishReason::stop);
+  s.last = *token;
+  if (s.job->request.top_logprobs) score(s, *logits, *token);
+  s.event.text += s.stop.push(s.stream.push(*token));
+  if (s.stop.found() || complete) return finish(s, FinishReason::stop);
   const bool full = s.session.position() >= s.session.context();
   if (s.generated >= s.job->request.limit || full) finish(s, FinishReason::length);
 }

@@ -124,9 +124,8 @@ Result<GrammarCompiler> BridgeTokenizer::grammar_compiler(
 GrammarCompiler::GrammarCompiler(nibble_vocabulary* handle, std::size_t rows)
     : handle_(handle, nibble_vocabulary_free), rows_(rows) {}
 
-Result<Matcher> GrammarCompiler::json_schema(const Json& schema) const {
-  return compile(NIBBLE_GRAMMAR_JSON_SCHEMA,
-                 schema.dump(-1, ' ', false, Json::error_handler_t::replace));
+Result<Matcher> GrammarCompiler::json_schema(const std::string& schema) const {
+  return compile(NIBBLE_GRAMMAR_JSON_SCHEMA, schema);
 }
 
 Result<Matcher> GrammarCompiler::rules(const std::string& text) const {

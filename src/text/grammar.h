@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
 #include "base/result.h"
 
 struct nibble_matcher;
@@ -38,7 +37,7 @@ class Matcher {
 class GrammarCompiler {
  public:
   /// Errors: what the schema holds is malformed, unsupported or too much.
-  Result<Matcher> json_schema(const Json& schema) const;
+  Result<Matcher> json_schema(const std::string& schema) const;
   /// Rules, where `%json {...}` stands for what a schema allows.
   Result<Matcher> rules(const std::string& text) const;
 

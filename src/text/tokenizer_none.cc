@@ -39,7 +39,7 @@ Result<std::string> Tokenizer::render_chat(const Json&, bool, const Json&) const
   return absent();
 }
 Result<GrammarCompiler> Tokenizer::grammar_compiler(std::size_t) const { return absent(); }
-Result<Matcher> GrammarCompiler::json_schema(const Json&) const { return absent(); }
+Result<Matcher> GrammarCompiler::json_schema(const std::string&) const { return absent(); }
 Result<Matcher> GrammarCompiler::rules(const std::string&) const { return absent(); }
 Result<Matcher> Matcher::split() const { return absent(); }
 Result<std::span<const std::uint32_t>> Matcher::allowed() { return absent(); }

@@ -143,6 +143,55 @@ def chat(server):
     assert with_tool["usage"]["prompt_tokens"] == len(prompt) + len("[weather]")
 
 
+SCHEMA = {"type": "object", "additionalProperties": False, "required": ["zebra", "count", "apple"],
+          "properties": {"zebra": {"enum": ["red", "green"]}, "count": {"type": "integer", "minimum": 10, "maximum": 99},
+                         "apple": {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 3}}}
+
+
+def follows(text):
+    value = json.loads(text)
+    assert list(value) == ["zebra", "count", "apple"], text  # in the schema's order
+    assert value["zebra"] in ("red", "green") and 10 <= value["count"] <= 99 and type(value["count"]) is int, text
+    assert 1 <= len(value["apple"]) <= 3 and all(type(x) is bool for x in value["apple"]), text
+
+
+def constrained(server, name):
+    """What random weights write follows a schema none the less, and is a call where one is wanted."""
+    ask = {"messages": [{"role": "user", "content": "b"}], "max_tokens": 400}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}}
+    for temperature in (0, 1, 3):
+        choices = server.json("/v1/chat/completions", {**ask, "n": 3, "seed": 5, "temperature": temperature, "response_format": form})["choices"]
+        for choice in choices:
+            assert choice["finish_reason"] == "stop", choice
+            follows(choice["message"]["content"])
+    assert len({c["message"]["content"] for c in choices}) > 1
+    chunks = server.events("/v1/completions", {"prompt": "a", "max_tokens": 400, "seed": 1, "response_format": form})
+    follows("".join(c["choices"][0]["text"] for c in chunks))
+    whole = server.json("/api/chat", {"model": name, "stream": False, "format": SCHEMA, "messages": ask["messages"]})
+    follows(whole["message"]["content"])
+    for path, more in (("/v1/chat/completions", {**ask, "response_format": {"type": "json_object"}, "logit_bias": {"93": 100}}),):
+        text = server.json(path, more)["choices"][0]["message"]["content"]
+        assert json.loads(text) == {}, text  # id 93 is "}", which ends the object at once
+
+    tools = [{"type": "function", "function": {"name": n, "parameters": SCHEMA}} for n in ("first", "second")]
+    for choice, names in (("required", ("first", "second")), ({"type": "function", "function": {"name": "second"}}, ("second",))):
+        answer = server.json("/v1/chat/completions", {**ask, "tools": tools, "tool_choice": choice})["choices"][0]
+        call = answer["message"]["tool_calls"][0]["function"]
+        assert answer["finish_reason"] == "tool_calls" and call["name"] in names, answer
+        assert json.loads(call["arguments"]).keys() == SCHEMA["properties"].keys()
+    none = {"type": "function", "function": {"name": "third"}}
+    for more, said in (({"tool_choice": "required"}, "no tools"), ({"tools": tools, "tool_choice": none}, "'third'"),
+                       ({"tools": [{}], "tool_choice": "required"}, "tools[0]"), ({"tool_choice": 3, "tools": tools}, "tool_choice"),
+                       ({"tools": tools, "tool_choice": "required", "response_format": form}, "different answers"),
+                       ({"response_format": {"type": "xml"}}, "json_schema"), ({"response_format": 3}, "response_format"),
+                       ({"response_format": {"type": "json_schema"}}, "'response_format'"),
+                       ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "whatever"}}}}, "whatever"),
+                       ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "#/none"}}}}, "none")):
+        error = server.json("/v1/chat/completions", {**ask, **more}, 400)["error"]["message"]
+        assert said in error and len(error) < 500, error
+    assert "'format'" in server.json("/api/chat", {"model": name, "format": 3, "messages": ask["messages"]}, 400)["error"]
+
+
 def ollama(server, name):
     ask = {"model": name + ":latest", "options": {"temperature": 0, "num_predict": 9, "repeat_penalty": 1}}
     message = [{"role": "user", "content": "b"}]
@@ -175,7 +224,6 @@ def embeddings(server):
 
 
 def errors(server, folder):
-    message = [{"role": "user", "content": "b"}]
     for path, body, status, said in [
             ("/v1/completions", b"{", 400, "not valid JSON"), ("/v1/completions", b"[" * 100000, 400, "not valid JSON"),
             ("/v1/completions", b'{"prompt": "\xff"}', 400, "UTF-8"), ("/v1/completions", {}, 400, "'prompt' is missing"),
@@ -192,7 +240,6 @@ def errors(server, folder):
         error = server.json(path, body, status)["error"]
         assert said in error["message"] and error["type"] == "invalid_request_error", error
         assert str(folder) not in json.dumps(error)
-    assert server.json("/v1/chat/completions", {"messages": message, "tool_choice": "required"}, 400)
     models = server.request("/v1/models")[2].decode() + server.request("/api/tags")[2].decode()
     assert str(folder.parent) not in models
     for raw in (b"\x00\xff\n\n", b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 20000 + b"\r\n", b"POST /v1/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n"):
@@ -307,6 +354,7 @@ def main():
             same_as_run(program, folder, server)
             completions(server)
             chat(server)
+            constrained(server, folder.name)
             ollama(server, folder.name)
             embeddings(server)
             errors(server, folder)

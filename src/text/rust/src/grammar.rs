@@ -83,9 +83,12 @@ impl Matcher {
         Self(self.0.deep_clone())
     }
 
-    /// Sets bit i of `words` for each token i that may come next, and no others.
+    /// Sets bit i of `words` for each token i that may come next, and no others: one at least.
     pub fn mask(&mut self, words: &mut [u32]) -> Result<()> {
         let mask = self.0.compute_mask_or_eos().map_err(failure)?;
+        if mask.is_zero() {
+            return Err(Error::new(Status::Limit, "no token can follow"));
+        }
         let mask = mask.as_slice();
         if mask.len() > words.len() {
             return Err(Error::new(Status::Argument, "mask: too short"));
