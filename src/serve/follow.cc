@@ -1,6 +1,7 @@
 // Answers that follow a schema, or call a tool.
 #include <fmt/format.h>
 
+#include "base/utf8.h"
 #include "serve/api.h"
 
 namespace nibble {

@@ -2,6 +2,7 @@
 #include <charconv>
 #include <random>
 
+#include "base/utf8.h"
 #include "serve/openai.h"
 
 namespace nibble {
@@ -144,13 +145,13 @@ Status parse_openai_chat(const Json& body, const OrderedJson& ordered, const Ser
                          OpenAiRequest& request) {
   request.chat = true;
   NIBBLE_DO(parse_tool_choice(body, request));
+  NIBBLE_DO(parse_form(ordered, model, request));
   NIBBLE_TRY(const Json messages, chat_messages(body));
   Json variables = Json::object();
   if (request.tools) variables["tools"] = body["tools"];
   if (body.contains("chat_template_kwargs") && body["chat_template_kwargs"].is_object())
     variables.update(body["chat_template_kwargs"]);
   NIBBLE_TRY(request.generation.prompt, chat_prompt(model, messages, variables));
-  NIBBLE_DO(parse_form(ordered, model, request));
   return fit_context(model, request.generation);
 }
 
