@@ -77,6 +77,7 @@ struct ChoiceResult {
   FinishReason finish = FinishReason::failed;
   std::uint32_t tokens = 0;
   std::vector<float> embedding;
+  std::vector<float> logits;  // [scored][vocab]
 };
 
 /// Hands a request to the model. Error (io): too many wait already.
@@ -89,6 +90,7 @@ Result<std::vector<ChoiceResult>> collect(JobStream& stream);
 /// The embedding of a text, of length 1. Errors as of start_job() and collect().
 Result<std::vector<float>> embed(std::shared_ptr<ServedModel> model, std::vector<Token> tokens,
                                  const ApiLimits& limits, const ServerRequest& http);
+std::string base64(std::string_view bytes);
 /// Little-endian floats in base64.
 std::string base64_floats(const std::vector<float>& values);
 /// The text with bytes that are not UTF-8 replaced.
