@@ -16,7 +16,7 @@ function loss(level) {
   if (!level.loss) return 'not measured';
   return (
     <>
-      {number(level.loss.kld)}
+      {number(level.loss.kld_mean)}
       <small>{level.loss.own ? 'measured on this model' : level.loss.origin}</small>
     </>
   );
@@ -26,14 +26,14 @@ function Row({ level, recommended }) {
   return (
     <tr class={`${recommended ? 'recommended' : ''} ${level.fits ? '' : 'too-large'}`}>
       <th scope="row">
-        {level.name} {recommended && <span class="badge">recommended</span>}
+        {level.level} {recommended && <span class="badge">recommended</span>}
       </th>
       <td>{level.fits ? 'fits' : 'too large'}</td>
       <td>{bytes(level.file_bytes)}</td>
       <td>{number(level.bits_per_weight)}</td>
-      <td>{bytes(level.memory.total)}</td>
-      <td>{level.speed ? number(level.speed.prefill) : '–'}</td>
-      <td>{level.speed ? number(level.speed.decode) : '–'}</td>
+      <td>{bytes(level.memory_bytes)}</td>
+      <td>{number(level.prefill_tokens_per_second)}</td>
+      <td>{number(level.decode_tokens_per_second)}</td>
       <td>{loss(level)}</td>
       <td>{level.loss ? percent(level.loss.same_top) : '–'}</td>
     </tr>
@@ -41,13 +41,13 @@ function Row({ level, recommended }) {
 }
 
 function Table({ found }) {
-  const best = found.levels[found.recommended];
+  const best = found.levels.find(({ level }) => level === found.recommended);
   return (
     <>
       <p class="verdict">
         {best ? (
           <>
-            <strong>{best.name}</strong> is recommended: {bytes(best.file_bytes)} on disk, {bytes(best.memory.total)} in memory with a context of{' '}
+            <strong>{best.level}</strong> is recommended: {bytes(best.file_bytes)} on disk, {bytes(best.memory_bytes)} in memory with a context of{' '}
             {found.context} tokens.
           </>
         ) : (
@@ -71,7 +71,7 @@ function Table({ found }) {
           </thead>
           <tbody>
             {found.levels.map((level) => (
-              <Row key={level.name} level={level} recommended={level === best} />
+              <Row key={level.level} level={level} recommended={level === best} />
             ))}
           </tbody>
         </table>
@@ -102,7 +102,7 @@ export function Advise({ models }) {
     try {
       const told = await advice({ ...wanted, model: model.name });
       setFound(told);
-      announce(`Recommended: ${told.levels[told.recommended]?.name ?? 'nothing fits'}`);
+      announce(`Recommended: ${told.recommended ?? 'nothing fits'}`);
     } catch (error) {
       setProblem(error.message);
     }

@@ -148,6 +148,6 @@ export async function disagreement(model, reference, messages, text, signal, onT
 
 /** The levels of a model on this machine. `memory`: in GB, 0: what is free. */
 export async function advice({ model, purpose, context, memory }) {
-  const body = { model, purpose, context, memory_bytes: Math.round(memory * 1e9) };
+  const body = { model, for: purpose, context, memory_bytes: Math.round(memory * 1e9) };
   return (await call('nibble/advise', body)).json();
 }

@@ -56,11 +56,9 @@ function Figures({ made, compared, size }) {
     ['Size', bytes(size)],
     ['Speed', made?.rate ? `${number(made.rate)} tokens/s` : '–'],
     ['First token', made ? seconds(made.first) : '–'],
+    ['KL divergence', number(compared?.summary?.kld_mean)],
+    ['Same first choice', percent(compared?.summary?.same_top)],
   ];
-  if (compared?.summary) {
-    rows.push(['KL divergence', number(compared.summary.kld_mean)]);
-    rows.push(['Same first choice', percent(compared.summary.same_top)]);
-  }
   return (
     <dl class="figures">
       {rows.map(([name, value]) => (

@@ -41,7 +41,8 @@ export function LiveFigures({ status }) {
   const active = models.reduce((sum, m) => sum + (m.active ?? 0), 0);
   const rate = status.history.at(-1) ?? 0;
   return (
-    <a class="live" href="#server" aria-label={`Live: ${number(rate)} tokens per second, ${bytes(memory)} of memory`}>
+    <a class="live" href="#server">
+      <span class="visually-hidden">Live figures: </span>
       <span class={`lamp ${active ? 'on' : ''}`} aria-hidden="true" />
       <span class="rate">{number(rate)} tok/s</span>
       <span>{bytes(memory)}</span>
