@@ -10,7 +10,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace nibble;
   const std::string text(reinterpret_cast<const char*>(data), size);
   const ToolAnswer answer = parse_tool_calls(text);
-  NIBBLE_CHECK(tool_call_begin(text) <= text.size());
+  NIBBLE_CHECK(text.starts_with(ToolReader(true).push(text, false).content));
   NIBBLE_CHECK(!answer.calls.empty() || answer.content == text);
   const auto body = parse_json(text);
   if (!body) return 0;

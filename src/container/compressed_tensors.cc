@@ -29,7 +29,6 @@ namespace {
 /// What NVFP4's scales are multiplied by, so that 8-bit floats hold those of weights up to 5.25.
 /// The same for all matrices, since runtimes join some and want one number for them.
 constexpr float kGlobalScale = 512;
-constexpr float kLargestE4m3 = 448;
 
 using Names = std::vector<std::string>;
 

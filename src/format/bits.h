@@ -33,6 +33,9 @@ inline void put_u32(std::byte* out, std::uint32_t x) {
 
 inline float get_f32(const std::byte* in) { return std::bit_cast<float>(get_u32(in)); }
 inline void put_f32(std::byte* out, float x) { put_u32(out, std::bit_cast<std::uint32_t>(x)); }
+
+inline constexpr float kLargestE4m3 = 448;
+
 /// An 8-bit float with 4 bits of exponent and 3 of mantissa (OCP FP8 E4M3).
 inline float e4m3_to_f32(std::uint8_t bits) {
   const int exponent = bits >> 3 & 15, mantissa = bits & 7;
@@ -42,9 +45,9 @@ inline float e4m3_to_f32(std::uint8_t bits) {
   return bits & 0x80 ? -size : size;
 }
 
-/// The nearest; beyond 448 that.
+/// The nearest; beyond the largest that.
 inline std::uint8_t f32_to_e4m3(float x) {
-  const float size = std::min(std::fabs(x), 448.0f);
+  const float size = std::min(std::fabs(x), kLargestE4m3);
   int exponent = 0;
   const float part = std::frexp(size, &exponent);
   const long bits =

@@ -36,7 +36,15 @@ class KvPagePool {
  public:
   static constexpr std::size_t kUnlimited = std::numeric_limits<std::size_t>::max();
 
-  /// Precision::exact keeps float32, fast fp16. At most `most` pages.
+  /// Of one page. Precision::exact keeps float32, fast fp16.
+  static std::size_t page_bytes(const ModelConfig& config, Precision precision);
+  /// That `sequences` of so many tokens may need: the last page of each may be partly filled, and
+  /// one more is taken while a shared one is copied to be written to.
+  static std::size_t pages_for(std::uint32_t context, std::size_t sequences) {
+    return sequences * (context / kPagePositions + 2);
+  }
+
+  /// At most `most` pages.
   KvPagePool(const ModelConfig& config, Precision precision, std::size_t most = kUnlimited);
   ~KvPagePool();
 
@@ -60,7 +68,6 @@ class KvPagePool {
   std::int64_t value_offset(int layer, std::int64_t head) const {
     return key_offset(layer, head) + part_;
   }
-  std::size_t page_bytes() const { return page_bytes_; }
   std::size_t pages() const { return all_.size(); }  // made so far
   std::size_t used() const { return all_.size() - free_.size() - idle_.size(); }
 

@@ -43,6 +43,9 @@ struct Session::State {
     return *executor_;
   }
   Status check(std::span<const std::uint32_t> tokens) const;
+  /// Runs all blocks over checked tokens, in portions; calls use(executor, is_last) after each.
+  template <class Use>
+  Status run(std::span<const std::uint32_t> tokens, const Use& use);
   Status finite(std::span<const float> values, const char* what) const {
     if (all_finite(values)) return {};
     return fail(ErrorCode::corrupt, "{}: the model's {} not finite", model.path, what);
@@ -73,6 +76,19 @@ Status Session::State::check(std::span<const std::uint32_t> tokens) const {
   return {};
 }
 
+template <class Use>
+Status Session::State::run(std::span<const std::uint32_t> tokens, const Use& use) {
+  for (std::size_t begin = 0; begin < tokens.size(); begin += Executor::kRows) {
+    const auto chunk = tokens.subspan(begin, std::min(Executor::kRows, tokens.size() - begin));
+    const Portion portion{&cache, position, 0, std::int64_t(chunk.size())};
+    NIBBLE_DO(executor().begin(std::span(&portion, 1)));
+    executor().run(model.layers, chunk);
+    use(executor(), begin + chunk.size() == tokens.size());
+    advance(chunk);
+  }
+  return {};
+}
+
 Session::Session(Runtime& runtime, std::uint32_t context, std::shared_ptr<KvPagePool> pages)
     : state_(std::make_unique<State>(*runtime.state_, context, std::move(pages))) {}
 Session::~Session() = default;
@@ -99,17 +115,12 @@ Result<std::span<const float>> Session::forward(std::span<const std::uint32_t> t
   const std::size_t vocab = s.model.graph.config.vocab;
   s.logits.resize(std::size_t(rows_of(wanted, tokens.size())) * vocab);
   float* logits = s.logits.data();
-  for (std::size_t begin = 0; begin < tokens.size(); begin += Executor::kRows) {
-    const auto chunk = tokens.subspan(begin, std::min(Executor::kRows, tokens.size() - begin));
-    const bool scored = wanted == Logits::all || begin + chunk.size() == tokens.size();
-    const std::int64_t rows = scored ? rows_of(wanted, chunk.size()) : 0;
-    const Portion portion{&s.cache, s.position, 0, std::int64_t(chunk.size())};
-    NIBBLE_DO(s.executor().begin(std::span(&portion, 1)));
-    s.executor().run(s.model.layers, chunk);
-    s.executor().finish(std::span(&rows, 1), logits);
-    s.advance(chunk);
+  NIBBLE_DO(s.run(tokens, [&](Executor& executor, bool last) {
+    const bool scored = wanted == Logits::all || last;
+    const std::int64_t rows = scored ? rows_of(wanted, std::size_t(executor.rows())) : 0;
+    executor.finish(std::span(&rows, 1), logits);
     logits += rows * std::int64_t(vocab);
-  }
+  }));
   NIBBLE_DO(s.finite(s.logits, "output is"));
   return std::span<const float>(s.logits);
 }
@@ -121,18 +132,12 @@ Result<std::vector<float>> Session::embed(std::span<const std::uint32_t> tokens)
   const auto head = std::find_if(s.model.after.begin(), s.model.after.end(), is_head);
   const std::span<const Step> norm(s.model.after.begin(), head);
   const Slot slot = head->node->in[0];
-  Executor& executor = s.executor();
-  std::vector<double> sum(std::size_t(executor.width(slot)));
-  for (std::size_t begin = 0; begin < tokens.size(); begin += Executor::kRows) {
-    const auto chunk = tokens.subspan(begin, std::min(Executor::kRows, tokens.size() - begin));
-    const Portion portion{&s.cache, s.position, 0, std::int64_t(chunk.size())};
-    NIBBLE_DO(executor.begin(std::span(&portion, 1)));
-    executor.run(s.model.layers, chunk);
+  std::vector<double> sum(std::size_t(s.executor().width(slot)));
+  NIBBLE_DO(s.run(tokens, [&](Executor& executor, bool) {
     executor.run(norm);
     for (std::int64_t row = 0; row < executor.rows(); ++row)
       for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += double(executor.at(slot, row)[i]);
-    s.advance(chunk);
-  }
+  }));
   std::vector<float> mean;
   for (const double value : sum) mean.push_back(float(value / double(tokens.size())));
   NIBBLE_DO(s.finite(mean, "output is"));

@@ -5,7 +5,6 @@
 
 namespace nibble::NIBBLE_ISA {
 
-inline constexpr int kUnitColumns = 32;
 inline constexpr int64_t kPrefetch = 4096;  // bytes ahead: with one token products wait for memory
 
 /// Group q of 4 columns in a plane of kBits bits, its bits moved up to bit `to`.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/half.h"
+#include "format/bits.h"
 
 namespace nibble {
 namespace {
@@ -23,7 +24,9 @@ float nearest_float(float x, int mantissa, int lowest) {
   return nearest_integer(x / step) * step;
 }
 
-float nearest_e4m3(float x) { return nearest_float(std::clamp(x, -448.0f, 448.0f), 3, -6); }
+float nearest_e4m3(float x) {
+  return nearest_float(std::clamp(x, -kLargestE4m3, kLargestE4m3), 3, -6);
+}
 float nearest_e2m1(float x) { return nearest_float(std::clamp(x, -6.0f, 6.0f), 1, 0); }
 float nearest_int8(float x) { return nearest_integer(std::clamp(x, -128.0f, 127.0f)); }
 
@@ -91,7 +94,7 @@ void round_token(const InputRounding& rounding, const std::vector<std::uint8_t>&
     case Kind::int8:
       return to_grid<nearest_int8>(values, n, scale(127.5f), out);
     case Kind::fp8:
-      return to_grid<nearest_e4m3>(values, n, scale(448), out);
+      return to_grid<nearest_e4m3>(values, n, scale(kLargestE4m3), out);
     case Kind::fp4:
       for (std::int64_t j = 0; j < n; j += 16)
         round_group(rounding.scale, values + j, std::min<std::int64_t>(16, n - j), out + j);

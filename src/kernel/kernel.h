@@ -18,6 +18,7 @@
 namespace nibble {
 
 inline constexpr int kPanelRows = 16;
+inline constexpr int kUnitColumns = 32;  // of codes
 
 /// How the weights of a panel lie in memory. A new kind is one new kernel file.
 enum class Packing : int {
@@ -32,7 +33,7 @@ enum class Packing : int {
   w2,  // codes of so many bits, in planes
 };
 
-/// Codes lie in units of 32 columns: first a plane of their `low` lowest bits, then one of the
+/// Codes lie in units of kUnitColumns: first a plane of their `low` lowest bits, then one of the
 /// `high` bits above them (0: none). A plane of b bits is b pieces of [16 rows][4] bytes, and a
 /// piece holds 8 / b groups of 4 columns, the first one lowest: bits b * (g % (8 / b)) of byte
 /// [row][i] of piece g / (8 / b) are those of column 4 g + i.

@@ -16,7 +16,6 @@ namespace nibble {
 namespace {
 
 constexpr std::size_t kAlign = 64;
-constexpr int kUnit = 32;  // columns of a unit of codes
 
 template <class Byte = std::byte>
 std::shared_ptr<Byte> allocate(std::size_t bytes) {
@@ -126,8 +125,8 @@ class Packer {
       } else {
         for (int i = 0; i < block; ++i) packed[filled++] = coding_.again[codes[i]];
       }
-      if (filled % kUnit != 0) continue;
-      for (int i = 0; i < filled; i += kUnit)
+      if (filled % kUnitColumns != 0) continue;
+      for (int i = 0; i < filled; i += kUnitColumns)
         put_unit(packed + i, panel, lane, j + block - filled + i);
       filled = 0;
     }

@@ -126,9 +126,8 @@ NIBBLE_INLINE __m256i splat4(const void* p) {
 /// products in flight than registers.
 NIBBLE_INLINE void finish(__m256i& x) { asm("" : "+x"(x)); }
 
-/// Codes up to 15: eight pairs of products, at most 8 * 2 * 15 * 127 = 30480, fit 16 bits, so a
-/// sub-block of 32 columns is widened only once.
-struct DotSmall {
+/// Bytes times bytes, a group of 4 columns at a time.
+struct DotBytes {
   using Input = int8_t;
   static constexpr int kShift = 0, kSteps = 2, kTokens = 6;
   static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
@@ -137,6 +136,11 @@ struct DotSmall {
   }
   __m256i a, b;
   NIBBLE_METHOD void clear() { a = b = _mm256_setzero_si256(); }
+};
+
+/// Codes up to 15: eight pairs of products, at most 8 * 2 * 15 * 127 = 30480, fit 16 bits, so a
+/// sub-block of 32 columns is widened only once.
+struct DotSmall : DotBytes {
   NIBBLE_METHOD void add(const Codes& c, const Input* x) {
     const __m256i x4 = splat4(x);
     a = _mm256_add_epi16(a, _mm256_maddubs_epi16(c.a, x4));
@@ -176,15 +180,7 @@ struct DotMedium {
 };
 
 /// Codes up to 127: a pair of products, at most 2 * 127 * 127 = 32258, fits 16 bits.
-struct DotLarge {
-  using Input = int8_t;
-  static constexpr int kShift = 0, kSteps = 2, kTokens = 6;
-  static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
-  NIBBLE_METHOD static Codes operand(int step, const Codes& c0, const Codes& c1) {
-    return step == 0 ? c0 : c1;
-  }
-  __m256i a, b;
-  NIBBLE_METHOD void clear() { a = b = _mm256_setzero_si256(); }
+struct DotLarge : DotBytes {
   NIBBLE_METHOD void add(const Codes& c, const Input* x) {
     const __m256i x4 = splat4(x), one = _mm256_set1_epi16(1);
     a = _mm256_add_epi32(a, _mm256_madd_epi16(_mm256_maddubs_epi16(c.a, x4), one));

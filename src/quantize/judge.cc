@@ -16,11 +16,12 @@ Session session_for(Runtime& runtime, const std::vector<std::vector<Token>>& win
   return Session(runtime, std::uint32_t(longest));
 }
 
-/// Logits of a window's last tokens.
-Result<std::span<const float>> predict(Session& session, const std::vector<Token>& window,
-                                       std::size_t scored) {
-  const std::span<const Token> tokens = window;
-  const std::size_t first = window.size() - scored;
+}  // namespace
+
+/// Logits of the tokens of a window that are scored.
+Result<std::span<const float>> Judge::predict(Session& session, std::size_t window) const {
+  const std::span<const Token> tokens = windows_[window];
+  const std::size_t first = tokens.size() - scored(windows_[window]);
   session.truncate(0);
   if (first > 0) {
     NIBBLE_TRY([[maybe_unused]] const auto none,
@@ -28,8 +29,6 @@ Result<std::span<const float>> predict(Session& session, const std::vector<Token
   }
   return session.forward(tokens.subspan(first), Session::Logits::all);
 }
-
-}  // namespace
 
 Result<Judge> Judge::open(const Model& model, std::vector<std::vector<Token>> windows,
                           std::size_t lead, int threads, Progress& progress) {
@@ -43,8 +42,8 @@ Result<Judge> Judge::open(const Model& model, std::vector<std::vector<Token>> wi
     out.windows_.push_back(std::move(window));
   }
   Session session = session_for(*out.runtime_, out.windows_);
-  for (const auto& window : out.windows_) {
-    NIBBLE_TRY(const auto logits, predict(session, window, out.scored(window)));
+  for (std::size_t w = 0; w < out.windows_.size(); ++w) {
+    NIBBLE_TRY(const auto logits, out.predict(session, w));
     out.reference_.emplace_back(logits.begin(), logits.end());
   }
   return out;
@@ -89,7 +88,7 @@ Result<double> Judge::divergence(int block) {
   if (block >= 0) NIBBLE_DO(enter(block));
   std::vector<float> hidden;
   const Predict predict_from = [&](std::size_t w) -> Result<std::span<const float>> {
-    if (block < 0) return predict(session, windows_[w], scored(windows_[w]));
+    if (block < 0) return predict(session, w);
     hidden = hidden_[w];
     NIBBLE_DO(session.advance(hidden, block, blocks));
     const std::size_t rows = scored(windows_[w]) * (hidden.size() / windows_[w].size());
@@ -109,8 +108,7 @@ Result<Judgement> Judge::judge(const std::string& path) const {
   NIBBLE_TRY_IN(path, const auto runtime,
                 Runtime::load(model, {.threads = threads_, .precision = Precision::exact}));
   Session session = session_for(*runtime, windows_);
-  return judge(runtime->pool(),
-               [&](std::size_t w) { return predict(session, windows_[w], scored(windows_[w])); });
+  return judge(runtime->pool(), [&](std::size_t w) { return predict(session, w); });
 }
 
 Result<Judgement> Judge::judge(ThreadPool& pool, const Predict& predict) const {

@@ -49,6 +49,7 @@ class Judge {
   std::size_t scored(const std::vector<Token>& window) const {
     return window.size() - std::min(lead_, window.size() / 2);
   }
+  Result<std::span<const float>> predict(Session& session, std::size_t window) const;
   Status enter(int block);
   using Predict = std::function<Result<std::span<const float>>(std::size_t window)>;
   Result<Judgement> judge(ThreadPool& pool, const Predict& predict) const;

@@ -49,6 +49,12 @@ void open_arguments(Json& message) {
   }
 }
 
+void scale_to_one(std::vector<float>& vector) {
+  double square = 0;
+  for (const float x : vector) square += double(x) * double(x);
+  for (float& x : vector) x = square > 0 ? float(double(x) / std::sqrt(square)) : 0;
+}
+
 }  // namespace
 
 Result<double> number_field(const Json& body, const char* field, double otherwise, double least,
@@ -107,6 +113,10 @@ Result<Json> chat_messages(const Json& body) {
     out.push_back(std::move(copy));
   }
   return out;
+}
+
+bool has_tools(const Json& body) {
+  return body.contains("tools") && body["tools"].is_array() && !body["tools"].empty();
 }
 
 Result<std::vector<Token>> chat_prompt(const ServedModel& model, const Json& messages,
@@ -215,16 +225,19 @@ Result<std::vector<ChoiceResult>> collect(JobStream& stream) {
   return out;
 }
 
-Result<std::vector<float>> embed(std::shared_ptr<ServedModel> model, std::vector<Token> tokens,
-                                 const ApiLimits& limits, const ServerRequest& http) {
-  GenerationRequest request{.prompt = std::move(tokens)};
-  request.embed = true;
-  NIBBLE_TRY(const auto stream, start_job(std::move(model), std::move(request), limits, http));
-  NIBBLE_TRY(auto results, collect(*stream));
-  std::vector<float> out = std::move(results[0].embedding);
-  double square = 0;
-  for (const float x : out) square += double(x) * double(x);
-  for (float& x : out) x = square > 0 ? float(double(x) / std::sqrt(square)) : 0;
+Result<Embeddings> embed(const std::shared_ptr<ServedModel>& model,
+                         const std::vector<std::vector<Token>>& texts, const ApiLimits& limits,
+                         const ServerRequest& http) {
+  Embeddings out;
+  for (const auto& tokens : texts) {
+    GenerationRequest request{.prompt = tokens};
+    request.embed = true;
+    NIBBLE_TRY(const auto stream, start_job(model, std::move(request), limits, http));
+    NIBBLE_TRY(auto results, collect(*stream));
+    out.vectors.push_back(std::move(results[0].embedding));
+    scale_to_one(out.vectors.back());
+    out.tokens += tokens.size();
+  }
   return out;
 }
 

@@ -31,6 +31,7 @@ Result<std::vector<std::string>> strings_field(const Json& body, const char* fie
 /// Chat messages as templates want them: content is one string, the arguments of tool calls are
 /// objects. Errors name the message.
 Result<Json> chat_messages(const Json& body);
+bool has_tools(const Json& body);
 /// The tokens of a chat, with what is to be answered open at the end.
 Result<std::vector<Token>> chat_prompt(const ServedModel& model, const Json& messages,
                                        const Json& variables);
@@ -87,9 +88,15 @@ Result<std::shared_ptr<JobStream>> start_job(std::shared_ptr<ServedModel> model,
 /// Waits for all choices. Errors: a choice failed; cancelled: the client is gone.
 Result<std::vector<ChoiceResult>> collect(JobStream& stream);
 
-/// The embedding of a text, of length 1. Errors as of start_job() and collect().
-Result<std::vector<float>> embed(std::shared_ptr<ServedModel> model, std::vector<Token> tokens,
-                                 const ApiLimits& limits, const ServerRequest& http);
+struct Embeddings {
+  std::vector<std::vector<float>> vectors;  // of length 1
+  std::size_t tokens = 0;                   // of all texts
+};
+
+/// Errors as of start_job() and collect().
+Result<Embeddings> embed(const std::shared_ptr<ServedModel>& model,
+                         const std::vector<std::vector<Token>>& texts, const ApiLimits& limits,
+                         const ServerRequest& http);
 std::string base64(std::string_view bytes);
 /// Little-endian floats in base64.
 std::string base64_floats(const std::vector<float>& values);

@@ -9,9 +9,8 @@
 namespace nibble {
 namespace {
 
-std::uint64_t page_bytes(const ModelConfig& config, bool exact) {
-  return std::uint64_t(config.layers) * config.kv_heads * config.head_dim * 2 * kPagePositions *
-         (exact ? 4 : 2);
+Precision precision_of(const ModelsOptions& options) {
+  return options.exact ? Precision::exact : Precision::fast;
 }
 
 std::uint32_t context_of(const ModelConfig& config, const ModelsOptions& options) {
@@ -20,8 +19,9 @@ std::uint32_t context_of(const ModelConfig& config, const ModelsOptions& options
 
 /// Of the caches when all sequences are as long as they may be.
 std::uint64_t cache_bytes(const ModelConfig& config, const ModelsOptions& options) {
-  const std::uint64_t pages = context_of(config, options) / kPagePositions + 2;
-  return pages * std::uint64_t(options.scheduler.parallel) * page_bytes(config, options.exact);
+  const auto sequences = std::size_t(options.scheduler.parallel);
+  return KvPagePool::pages_for(context_of(config, options), sequences) *
+         KvPagePool::page_bytes(config, precision_of(options));
 }
 
 std::int64_t modified(const std::string& path) {
@@ -37,10 +37,9 @@ Result<std::shared_ptr<ServedModel>> ServedModel::load(const std::string& name,
                                                        Progress& progress) {
   NIBBLE_TRY(const Model model, Model::open(path));
   NIBBLE_TRY_IN(path, Tokenizer tokenizer, Tokenizer::open(model.source()));
-  const auto precision = options.exact ? Precision::exact : Precision::fast;
-  NIBBLE_TRY_IN(
-      path, auto runtime,
-      Runtime::load(model, {.threads = options.threads, .precision = precision}, progress));
+  const RuntimeOptions runtime_options = {.threads = options.threads,
+                                          .precision = precision_of(options)};
+  NIBBLE_TRY_IN(path, auto runtime, Runtime::load(model, runtime_options, progress));
   std::shared_ptr<ServedModel> out(new ServedModel(name, std::move(tokenizer), std::move(runtime)));
   out->context_ = context_of(out->config(), options);
   out->bytes_ = out->runtime_->weight_bytes() + cache_bytes(out->config(), options);

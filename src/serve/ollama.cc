@@ -92,7 +92,7 @@ class OllamaAnswer {
   OllamaRequest request_;
   ModelTable& models_;
   std::shared_ptr<JobStream> stream_;
-  std::string held_;  // could be a tool call
+  ToolReader reader_{request_.tools};
   std::optional<Clock::time_point> first_;
   bool ended_ = false;
 };
@@ -130,7 +130,7 @@ ServerReply OllamaAnswer::whole() {
   const auto results = collect(*stream_);
   if (!results) return ollama_error(results.error());
   const ChoiceResult& result = results->front();
-  Json line = request_.tools ? message(parse_tool_calls(result.text)) : piece(result.text);
+  Json line = message(reader_.push(result.text, true));
   add_summary(line, result.finish, result.tokens);
   return json_reply(line);
 }
@@ -142,18 +142,7 @@ std::optional<std::string> OllamaAnswer::next_line() {
   if (!event) return std::nullopt;
   if (!first_) first_ = Clock::now();
   if (event->finish == FinishReason::failed) return dump({{"error", event->error}}) + "\n";
-  std::string text = event->text;
-  Json line;
-  if (request_.tools) {
-    held_ += event->text;
-    if (event->finish) {
-      line = message(parse_tool_calls(held_));
-    } else {
-      text = held_.substr(0, tool_call_begin(held_));
-      held_.erase(0, text.size());
-    }
-  }
-  if (line.is_null()) line = piece(text);
+  Json line = message(reader_.push(event->text, event->finish.has_value()));
   if (event->finish) add_summary(line, *event->finish, event->tokens);
   return dump(line) + "\n";
 }
@@ -183,7 +172,7 @@ Result<OllamaRequest> chat_request(const Json& body, const ServedModel& model,
   request.chat = true;
   NIBBLE_TRY(const Json messages, chat_messages(body));
   Json variables = Json::object();
-  request.tools = body.contains("tools") && body["tools"].is_array() && !body["tools"].empty();
+  request.tools = has_tools(body);
   if (request.tools) variables["tools"] = body["tools"];
   NIBBLE_TRY(request.generation.prompt, chat_prompt(model, messages, variables));
   NIBBLE_DO(fit_context(model, request.generation));
@@ -299,20 +288,14 @@ ServerReply ollama_embed(ModelTable& models, const ApiLimits& limits, const Serv
   if (!model) return no_model(model.error(), *name);
   const auto inputs = embedding_inputs(*body, single ? "prompt" : "input", **model);
   if (!inputs) return ollama_error(inputs.error());
-  std::size_t tokens = 0;
-  Json list = Json::array();
-  for (const auto& input : *inputs) {
-    const auto embedding = embed(*model, input, limits, http);
-    if (!embedding) return ollama_error(embedding.error());
-    list.push_back(*embedding);
-    tokens += input.size();
-  }
-  if (single) return json_reply({{"embedding", list[0]}});
+  const auto embeddings = embed(*model, *inputs, limits, http);
+  if (!embeddings) return ollama_error(embeddings.error());
+  if (single) return json_reply({{"embedding", embeddings->vectors[0]}});
   return json_reply({{"model", (*model)->name()},
-                     {"embeddings", std::move(list)},
+                     {"embeddings", embeddings->vectors},
                      {"total_duration", nanoseconds(Clock::now() - start)},
                      {"load_duration", 0},
-                     {"prompt_eval_count", tokens}});
+                     {"prompt_eval_count", embeddings->tokens}});
 }
 
 }  // namespace nibble

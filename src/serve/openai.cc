@@ -78,7 +78,7 @@ class Answer {
         created_(std::chrono::duration_cast<std::chrono::seconds>(
                      std::chrono::system_clock::now().time_since_epoch())
                      .count()),
-        shown_(std::size_t(stream_->request().choices)) {}
+        shown_(std::size_t(stream_->request().choices), Shown{ToolReader(request_.tools)}) {}
 
   ServerReply whole();
   /// The next server-sent event, or nothing at the end.
@@ -86,8 +86,8 @@ class Answer {
 
  private:
   struct Shown {
+    ToolReader reader;
     bool begun = false;
-    std::string held = {};  // could be a tool call
     std::size_t bytes = 0;  // of the text so far
     std::uint32_t tokens = 0;
   };
@@ -131,8 +131,7 @@ Json Answer::choice(int index, const ChoiceResult& result) const {
     return out;
   }
   out["message"] = {{"role", "assistant"}, {"content", result.text}};
-  if (!request_.tools) return out;
-  const ToolAnswer answer = parse_tool_calls(result.text);
+  const ToolAnswer answer = ToolReader(request_.tools).push(result.text, true);
   if (answer.calls.empty()) return out;
   out["message"]["content"] = answer.content.empty() ? Json() : Json(answer.content);
   out["message"]["tool_calls"] = tool_calls(answer.calls);
@@ -153,29 +152,17 @@ ServerReply Answer::whole() {
   return json_reply(out);
 }
 
-/// What the event adds to the message; sets the reason at the end.
+/// What the event adds to the message; sets the reason where that is a call.
 Json Answer::delta(const GenerationEvent& event, Shown& shown, std::string& reason) {
   Json delta = Json::object();
   if (!shown.begun) delta["role"] = "assistant", delta["content"] = "";
   shown.begun = true;
-  if (event.finish) reason = reason_text(*event.finish);
-  std::string text = event.text;
-  if (request_.tools) {
-    shown.held += event.text;
-    std::size_t end = tool_call_begin(shown.held);
-    if (event.finish) {
-      const ToolAnswer answer = parse_tool_calls(shown.held);
-      if (!answer.calls.empty()) {
-        delta["tool_calls"] = tool_calls(answer.calls);
-        reason = "tool_calls";
-        return delta;
-      }
-      end = shown.held.size();
-    }
-    text = shown.held.substr(0, end);
-    shown.held.erase(0, end);
+  const ToolAnswer answer = shown.reader.push(event.text, event.finish.has_value());
+  if (!answer.content.empty()) delta["content"] = answer.content;
+  if (!answer.calls.empty()) {
+    delta["tool_calls"] = tool_calls(answer.calls);
+    reason = "tool_calls";
   }
-  if (!text.empty()) delta["content"] = text;
   return delta;
 }
 
@@ -309,20 +296,18 @@ ServerReply openai_embeddings(ModelTable& models, const ApiLimits& limits,
   if (!inputs) return reply_to(inputs.error());
   const auto format = json_string_or(*body, "encoding_format", "float");
   if (!format) return reply_to(format.error());
-  std::size_t tokens = 0;
+  const auto embeddings = embed(*model, *inputs, limits, http);
+  if (!embeddings) return reply_to(embeddings.error());
   Json data = Json::array();
-  for (const auto& input : *inputs) {
-    const auto embedding = embed(*model, input, limits, http);
-    if (!embedding) return reply_to(embedding.error());
+  for (const auto& vector : embeddings->vectors) {
     data.push_back({{"object", "embedding"}, {"index", data.size()}});
-    data.back()["embedding"] =
-        *format == "base64" ? Json(base64_floats(*embedding)) : Json(*embedding);
-    tokens += input.size();
+    data.back()["embedding"] = *format == "base64" ? Json(base64_floats(vector)) : Json(vector);
   }
-  return json_reply({{"object", "list"},
-                     {"data", std::move(data)},
-                     {"model", (*model)->name()},
-                     {"usage", {{"prompt_tokens", tokens}, {"total_tokens", tokens}}}});
+  return json_reply(
+      {{"object", "list"},
+       {"data", std::move(data)},
+       {"model", (*model)->name()},
+       {"usage", {{"prompt_tokens", embeddings->tokens}, {"total_tokens", embeddings->tokens}}}});
 }
 
 }  // namespace nibble

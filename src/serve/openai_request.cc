@@ -64,7 +64,7 @@ Status parse_stream(const Json& body, OpenAiRequest& request) {
 
 /// "none", "auto"; what would force a call is refused rather than ignored.
 Result<bool> wants_tools(const Json& body) {
-  const bool given = body.contains("tools") && body["tools"].is_array() && !body["tools"].empty();
+  const bool given = has_tools(body);
   if (!body.contains("tool_choice") || body["tool_choice"].is_null()) return given;
   const Json& choice = body["tool_choice"];
   if (choice == "none") return false;

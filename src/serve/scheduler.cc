@@ -1,10 +1,10 @@
 #include "serve/scheduler.h"
 
 #include <algorithm>
-#include <cmath>
 #include <list>
 #include <thread>
 
+#include "eval/metrics.h"
 #include "serve/rate.h"
 #include "serve/stop.h"
 
@@ -14,13 +14,6 @@ namespace {
 // A step decodes one token of every sequence that is ready, and fills up with prompts: in portions,
 // so that no prompt keeps the others waiting, and few tokens while others are being written.
 constexpr std::size_t kPromptPortion = 128, kPromptTokens = 256;
-
-double log_sum_exp(std::span<const float> logits) {
-  const float best = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(double(logit) - best);
-  return best + std::log(sum);
-}
 
 /// One choice of a job.
 struct ServedSequence {
@@ -81,7 +74,7 @@ struct Scheduler::State {
         batch(r),
         pages(std::make_shared<KvPagePool>(
             r.graph().config, r.precision(),
-            std::size_t(o.parallel) * (o.context / kPagePositions + 2))) {}
+            KvPagePool::pages_for(o.context, std::size_t(o.parallel)))) {}
 
   struct Waiting {
     std::shared_ptr<GenerationJob> job;

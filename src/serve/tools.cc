@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <optional>
+#include <utility>
 
 namespace nibble {
 namespace {
@@ -39,6 +40,19 @@ std::vector<ToolCall> calls_of(std::string_view text) {
   return calls;
 }
 
+/// Where the text that may be shown at once ends: from there on it could be a call.
+std::size_t tool_call_begin(std::string_view text) {
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  if (first == text.npos) return 0;
+  const std::string_view start = text.substr(first);
+  if (start[0] == '{' || kMistral.substr(0, start.size()) == start.substr(0, kMistral.size()))
+    return 0;
+  if (const std::size_t at = text.find(kOpen); at != text.npos) return at;
+  for (std::size_t n = std::min(kOpen.size() - 1, text.size()); n > 0; --n)
+    if (text.ends_with(kOpen.substr(0, n))) return text.size() - n;
+  return text.size();
+}
+
 }  // namespace
 
 ToolAnswer parse_tool_calls(std::string_view text) {
@@ -65,16 +79,13 @@ ToolAnswer parse_tool_calls(std::string_view text) {
   return answer;
 }
 
-std::size_t tool_call_begin(std::string_view text) {
-  const std::size_t first = text.find_first_not_of(" \t\r\n");
-  if (first == text.npos) return 0;
-  const std::string_view start = text.substr(first);
-  if (start[0] == '{' || kMistral.substr(0, start.size()) == start.substr(0, kMistral.size()))
-    return 0;
-  if (const std::size_t at = text.find(kOpen); at != text.npos) return at;
-  for (std::size_t n = std::min(kOpen.size() - 1, text.size()); n > 0; --n)
-    if (text.ends_with(kOpen.substr(0, n))) return text.size() - n;
-  return text.size();
+ToolAnswer ToolReader::push(std::string_view piece, bool last) {
+  if (!tools_) return {.content = std::string(piece), .calls = {}};
+  held_ += piece;
+  if (last) return parse_tool_calls(std::exchange(held_, {}));
+  ToolAnswer answer{.content = held_.substr(0, tool_call_begin(held_)), .calls = {}};
+  held_.erase(0, answer.content.size());
+  return answer;
 }
 
 }  // namespace nibble

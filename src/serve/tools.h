@@ -23,7 +23,18 @@ struct ToolAnswer {
 /// [TOOL_CALLS] [...] (Mistral), {"name": ..., "parameters": ...} as the whole text (Llama 3).
 ToolAnswer parse_tool_calls(std::string_view text);
 
-/// Where the text that may be shown at once ends: from there on it could be a call.
-std::size_t tool_call_begin(std::string_view text);
+/// Reads what a model writes piece by piece, and holds back what could be a call.
+class ToolReader {
+ public:
+  /// Without tools everything is content.
+  explicit ToolReader(bool tools) : tools_(tools) {}
+
+  /// What another piece adds to the content; the calls come with the last one.
+  ToolAnswer push(std::string_view piece, bool last);
+
+ private:
+  bool tools_;
+  std::string held_ = {};
+};
 
 }  // namespace nibble

@@ -71,14 +71,29 @@ TEST(Tools, EverythingElseIsText) {
 }
 
 TEST(Tools, WhatCouldBeACallIsNotShown) {
-  EXPECT_EQ(tool_call_begin("Hello there"), 11u);
-  EXPECT_EQ(tool_call_begin("Hello <tool"), 6u);
-  EXPECT_EQ(tool_call_begin("Hello <tool_call>{"), 6u);
-  EXPECT_EQ(tool_call_begin("a < b"), 5u);
-  EXPECT_EQ(tool_call_begin("{\"na"), 0u);
-  EXPECT_EQ(tool_call_begin("[TOOL"), 0u);
-  EXPECT_EQ(tool_call_begin("[1, 2]"), 6u);
-  EXPECT_EQ(tool_call_begin("  "), 0u);
+  const auto shown = [](const char* text) {
+    return ToolReader(true).push(text, false).content.size();
+  };
+  EXPECT_EQ(shown("Hello there"), 11u);
+  EXPECT_EQ(shown("Hello <tool"), 6u);
+  EXPECT_EQ(shown("Hello <tool_call>{"), 6u);
+  EXPECT_EQ(shown("a < b"), 5u);
+  EXPECT_EQ(shown("{\"na"), 0u);
+  EXPECT_EQ(shown("[TOOL"), 0u);
+  EXPECT_EQ(shown("[1, 2]"), 6u);
+  EXPECT_EQ(shown("  "), 0u);
+}
+
+TEST(Tools, PiecesMakeTheWholeText) {
+  ToolReader reader(true);
+  EXPECT_EQ(reader.push("1 <to", false).content, "1 ");
+  EXPECT_EQ(reader.push("ols>", false).content, "<tools>");
+  EXPECT_EQ(reader.push(" <tool_call>{\"name\": ", false).content, " ");
+  const ToolAnswer last = reader.push("\"f\"}</tool_call>", true);
+  ASSERT_EQ(last.calls.size(), 1u);
+  EXPECT_EQ(last.calls[0].name, "f");
+  EXPECT_EQ(last.content, "");
+  EXPECT_EQ(ToolReader(false).push("<tool_call>{\"name\": \"f\"}", true).calls.size(), 0u);
 }
 
 TEST(Api, NumbersAreCheckedAndNamed) {
