@@ -25,12 +25,12 @@ std::string source_of(std::string_view page, std::string_view begin, std::string
   std::string bytes;
   for (std::size_t i = 0; i < hex.size(); i += 2)
     bytes += char(digit(hex[i]) * 16 + digit(hex[i + 1]));
-  return "'sha256-" + base64(bytes) + "'";
+  return fmt::format("'sha256-{}'", base64(bytes));
 }
 
 struct Page {
   std::string_view text{reinterpret_cast<const char*>(kPageBytes), sizeof kPageBytes};
-  std::string tag = "\"" + sha256(text).substr(0, 16) + "\"";
+  std::string tag = fmt::format("\"{:.16}\"", sha256(text));
   std::string policy = fmt::format(
       "default-src 'none'; script-src {}; style-src {}; img-src data:; connect-src 'self'; "
       "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
