@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "cli"))
@@ -88,6 +89,14 @@ def fits(page):
     assert wide <= page.viewport_size["width"], f"{wide} pixels wide"
 
 
+def until(page, condition, argument=None):
+    """Waits for an expression, or a function of the argument. (Playwright's own way evaluates text in the page, which its policy forbids.)"""
+    end = time.monotonic() + 20
+    while not page.evaluate(condition, argument):
+        assert time.monotonic() < end, f"never true: {condition}"
+        page.wait_for_timeout(20)
+
+
 def composer(page):
     return page.get_by_role("textbox", name="Your message")
 
@@ -114,7 +123,7 @@ def answer(page):
 
 def idle(page):
     """No sequence is active on the server."""
-    page.wait_for_function("fetch('nibble/status').then(r => r.json()).then(s => s.models.every(m => !m.active && !m.waiting))")
+    until(page, "fetch('nibble/status').then(r => r.json()).then(s => s.models.every(m => !m.active && !m.waiting))")
 
 
 def chat(browser, base):
@@ -136,7 +145,7 @@ def chat(browser, base):
         page.get_by_text("Copied", exact=True).first.wait_for()
         assert page.evaluate("navigator.clipboard.readText()").strip() != ""
         page.get_by_role("button", name="Regenerate").click()
-        page.wait_for_function("old => document.querySelector('.message.assistant .markdown').innerText !== old", arg=first)
+        until(page, "old => document.querySelector('.message.assistant .markdown').innerText !== old", first)
         wait_answered(page)
         axe(page)
         page.reload()
@@ -172,9 +181,9 @@ def stop(browser, base):
         with Visit(browser, base) as page:
             set_number(page, "Most tokens", 8000)
             say(page, "go on")
-            page.wait_for_function("document.querySelector('.message.assistant .markdown')?.innerText.length > 20")
+            until(page, "document.querySelector('.message.assistant .markdown')?.innerText.length > 20")
             some = len(answer(page))
-            page.wait_for_function("n => document.querySelector('.message.assistant .markdown').innerText.length > n", arg=some)
+            until(page, "n => document.querySelector('.message.assistant .markdown').innerText.length > n", some)
             if by_key:
                 page.keyboard.press("Escape")
             else:
@@ -245,13 +254,13 @@ def compare(browser, base):
         assert page.get_by_role("heading", name="Compare").evaluate("e => e === document.activeElement")
         set_number(page, "Most tokens", 90)
         page.get_by_role("textbox", name="One prompt for all of them").fill("the model")
-        with page.expect_response("**/nibble/compare") as told:
+        with page.expect_request("**/nibble/compare") as asked:
             page.get_by_role("button", name="Compare").click()
-        page.wait_for_function("document.querySelectorAll('.column[aria-busy=false]').length === 3")
+        until(page, "document.querySelectorAll('.column[aria-busy=false]').length === 3")
         columns = page.locator(".column")
         assert [h.split()[0] for h in columns.locator("h3").all_inner_texts()] == ["original", "Q8_0", "Q4_0"]
         assert columns.nth(0).locator(".badge").inner_text() == "original"
-        summary = json.loads(told.value.text().splitlines()[-1])
+        summary = json.loads(page.request.post(f"{base}/nibble/compare", data=asked.value.post_data).text().splitlines()[-1])
         figures = [dict(zip(c.locator("dt").all_inner_texts(), c.locator("dd").all_inner_texts())) for c in columns.all()]
         assert figures[0]["KL divergence"] == "–" and all("tokens/s" in f["Speed"] for f in figures), figures
         assert float(figures[1]["KL divergence"]) == float(f"{summary['kld_mean']:.4f}"), (figures, summary)
@@ -264,7 +273,11 @@ def compare(browser, base):
         page.get_by_text("Disagreement").click()
         tokens = page.get_by_role("listbox").nth(1)
         assert tokens.get_by_role("option").count() == 90
-        assert len(set(tokens.get_by_role("option").evaluate_all("all => all.map(e => e.classList[0])"))) >= 3
+        question = {**json.loads(asked.value.post_data), "model": "Q4_0", "text": tokens.text_content()}
+        told = json.loads(page.request.post(f"{base}/nibble/compare", data={**question, "stream": False}).text())["tokens"]
+        expected = ["k" + str(sum(token["kld"] >= least for least in (0.02, 0.1, 0.5, 2))) for token in told]
+        shown = tokens.get_by_role("option").evaluate_all("all => all.map(e => e.classList[0])")
+        assert shown == expected, (shown, expected)
         tokens.focus()
         for key in ("End", "ArrowLeft", "Home", "ArrowRight"):
             page.keyboard.press(key)
@@ -282,12 +295,35 @@ def compare(browser, base):
         page.get_by_label("All at once").check()
         page.get_by_label("Most tokens").locator("visible=true").fill("8000")
         page.get_by_role("button", name="Compare").click()
-        page.wait_for_function("[...document.querySelectorAll('.column')].filter(c => c.innerText.includes('Writing')).length === 2")
+        until(page, "[...document.querySelectorAll('.column')].filter(c => c.innerText.includes('Writing')).length === 2")
         assert columns.nth(0).locator(".badge").inner_text() == "original" and columns.count() == 2
         page.keyboard.press("Escape")
-        page.wait_for_function("document.querySelectorAll('.column[aria-busy=false]').length === 2")
+        until(page, "document.querySelectorAll('.column[aria-busy=false]').length === 2")
         assert all("Stopped" in c.inner_text() for c in columns.all())
         idle(page)
+
+
+def shades(browser, base):
+    """Every step of divergence has a shade of its own; another first choice is underlined."""
+    klds = (0.001, 0.03, 0.3, 1, 3)
+    told = {"tokens": [{"text": f" {i}", "logprob": -1, "reference_logprob": -2, "kld": kld, "top": "a", "reference_top": "a" if i else "\n"}
+                       for i, kld in enumerate(klds)], "kld_mean": 0.866, "same_top": 0.8}
+    for scheme in ("light", "dark"):
+        with Visit(browser, base, color_scheme=scheme) as page:
+            page.route("**/nibble/compare", lambda route: route.fulfill(status=200, body=json.dumps(told) + "\n"))
+            page.get_by_role("link", name="Compare").click()
+            set_number(page, "Most tokens", 5)
+            page.get_by_role("textbox", name="One prompt for all of them").fill("the")
+            page.keyboard.press("Enter")
+            until(page, "document.querySelectorAll('.column[aria-busy=false]').length === 3")
+            page.get_by_text("Disagreement").click()
+            look = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).textDecorationLine]"
+            looks = [token.evaluate(look) for token in page.get_by_role("listbox").last.get_by_role("option").all()]
+            assert len({background for background, _ in looks}) == len(klds), looks
+            assert [line for _, line in looks] == ["underline"] + ["none"] * 4, looks
+            page.get_by_role("listbox").last.focus()
+            assert "in the original “⏎”" in page.locator(".detail").last.inner_text()
+            axe(page)
 
 
 def server(browser, base):
@@ -295,10 +331,10 @@ def server(browser, base):
     with Visit(browser, base) as page:
         set_number(page, "Most tokens", 8000)
         say(page, "go on")
-        page.wait_for_function("parseFloat(document.querySelector('.live .rate').innerText) > 0")
+        until(page, "parseFloat(document.querySelector('.live .rate').innerText) > 0")
         page.get_by_role("link", name="Server").click()
         assert page.locator(".card", has_text="original").first.inner_text()
-        page.wait_for_function("/Active, waiting\\s+1, 0/.test(document.querySelector('.server').innerText)")
+        until(page, "/Active, waiting\\s+1, 0/.test(document.querySelector('.server').innerText)")
         assert re.search(r"Memory\s+[\d.]+ [MG]B", page.locator(".server").inner_text())
         axe(page)
         page.get_by_role("link", name="Chat").click()
@@ -318,7 +354,7 @@ def phone(browser, base):
                     set_number(page, "Most tokens", 60)
                     page.get_by_role("textbox", name="One prompt for all of them").fill("the")
                     page.get_by_role("button", name="Compare").click()
-                    page.wait_for_function("document.querySelectorAll('.column[aria-busy=false]').length === 3")
+                    until(page, "document.querySelectorAll('.column[aria-busy=false]').length === 3")
                     page.get_by_text("Disagreement").click()
                 fits(page)
                 axe(page)
@@ -369,7 +405,7 @@ def keyboard(browser, base):
         tab_to("One prompt")
         page.keyboard.type("the")
         page.keyboard.press("Enter")
-        page.wait_for_function("document.querySelectorAll('.column[aria-busy=false]').length === 2")
+        until(page, "document.querySelectorAll('.column[aria-busy=false]').length === 2")
         tab_to("Differences")
         page.keyboard.press("ArrowRight")
         tab_to("Tokens of Q8_0")
@@ -436,7 +472,7 @@ def key(browser, base):
         wait_answered(page)
 
 
-CASES = (chat, settings, stop, markdown, compare, server, phone, keyboard, colours, troubles)
+CASES = (chat, settings, stop, markdown, compare, shades, server, phone, keyboard, colours, troubles)
 
 
 def main():

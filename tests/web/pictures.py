@@ -27,7 +27,8 @@ def compare(page, name):
     page.locator(".settings:visible summary").click()
     page.get_by_role("textbox", name="One prompt for all of them").fill(PROMPT)
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelectorAll('.column[aria-busy=false]').length === 3")
+    page.locator(".columns:not(:has(.column[aria-busy=true]))").wait_for()
+    page.locator(".column >> nth=2 >> text=%").wait_for()
     page.get_by_text("Disagreement").click()
     last = page.get_by_role("listbox").last
     last.focus()
