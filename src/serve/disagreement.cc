@@ -25,6 +25,8 @@ Result<std::shared_ptr<ServedModel>> model_field(ModelTable& models, const Json&
   auto model = models.get(name);
   if (model) return model;
   const Error& error = model.error();
+  if (error.code() == ErrorCode::io)
+    return fail(ErrorCode::io, "both models have to be loaded at once: {}", error.message());
   const bool ours = error.code() == ErrorCode::corrupt;
   return fail(ours ? ErrorCode::internal : error.code(), "field '{}': {}", field, error.message());
 }

@@ -284,7 +284,7 @@ def compare(browser, base):
         chosen = tokens.locator("[aria-selected=true]")
         assert tokens.get_attribute("aria-activedescendant") == chosen.get_attribute("id") == tokens.locator("span").nth(1).get_attribute("id")
         detail = columns.nth(2).locator(".detail")
-        assert re.search(r"KL divergence [\d.]+\. Probability [\d.]+ % here, [\d.]+ % in the original", detail.inner_text()), detail.inner_text()
+        assert re.search(r"KL divergence [\d.]+\. Probability [\d.]+\s% here, [\d.]+\s% in the original", detail.inner_text()), detail.inner_text()
         page.keyboard.press("ArrowDown")
         assert "First choice here" in detail.inner_text()
         axe(page)
@@ -342,22 +342,21 @@ def server(browser, base):
 
 
 def phone(browser, base):
-    for scheme in ("light", "dark"):
-        with Visit(browser, base, viewport=PHONE, color_scheme=scheme, has_touch=True, is_mobile=True) as page:
-            answered_with(page, HOSTILE + "\n" + "long" * 200 + "\n\n| " + " | ".join("column" * 2 for _ in range(9)) + " |\n|" + "---|" * 9 + "\n")
-            say(page, "word" * 100)
-            wait_answered(page)
-            for view in ("Chat", "Compare", "Advise", "Server"):
-                page.get_by_role("link", name=view, exact=True).click()
-                page.get_by_role("heading", name=view, level=2).wait_for()
-                if view == "Compare":
-                    set_number(page, "Most tokens", 60)
-                    page.get_by_role("textbox", name="One prompt for all of them").fill("the")
-                    page.get_by_role("button", name="Compare").click()
-                    until(page, "document.querySelectorAll('.column[aria-busy=false]').length === 3")
-                    page.get_by_text("Disagreement").click()
-                fits(page)
-                axe(page)
+    with Visit(browser, base, viewport=PHONE, has_touch=True, is_mobile=True) as page:
+        answered_with(page, HOSTILE + "\n" + "long" * 200 + "\n\n| " + " | ".join("column" * 2 for _ in range(9)) + " |\n|" + "---|" * 9 + "\n")
+        say(page, "word" * 100)
+        wait_answered(page)
+        for view in ("Chat", "Compare", "Advise", "Server"):
+            page.get_by_role("link", name=view, exact=True).click()
+            page.get_by_role("heading", name=view, level=2).wait_for()
+            if view == "Compare":
+                set_number(page, "Most tokens", 60)
+                page.get_by_role("textbox", name="One prompt for all of them").fill("the")
+                page.get_by_role("button", name="Compare").click()
+                until(page, "document.querySelectorAll('.column[aria-busy=false]').length === 3")
+                page.get_by_text("Disagreement").click()
+            fits(page)
+            axe(page)
 
 
 def keyboard(browser, base):
@@ -491,11 +490,13 @@ def main():
         with serve(program, models) as base:
             for case in CASES:
                 if not wanted or case.__name__ in wanted:
+                    begin = time.monotonic()
                     case(browser, base)
-                    print("ok", case.__name__, flush=True)
-        with serve(program, models[:1], "--api-key", "secret") as base:
-            if not wanted or "key" in wanted:
+                    print(f"ok {case.__name__}, {time.monotonic() - begin:.1f} s", flush=True)
+        if not wanted or "key" in wanted:
+            with serve(program, models[:1], "--api-key", "secret") as base:
                 key(browser, base)
+                print("ok key", flush=True)
         browser.close()
     return 0
 

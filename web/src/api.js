@@ -13,7 +13,9 @@ export class ApiError extends Error {
   }
 }
 
+const INTERVAL = 60; // milliseconds between two views of a growing text
 const UNREACHABLE = 'The server cannot be reached. Is nibble serve still running?';
+const NO_ROOM = 'The memory for models is in use by other requests. Try again in a moment.';
 const BROKEN = 'The connection broke before the answer was complete.';
 
 function inWords(status, said) {
@@ -24,7 +26,8 @@ function inWords(status, said) {
       return 'This is more text than the server takes in one request.';
     case 503:
       if (/about to end/.test(said)) return 'The server is shutting down.';
-      if (/memory/.test(said)) return 'The memory for models is in use by other requests. Try again in a moment.';
+      if (/both models/.test(said)) return 'A comparison needs both models in memory at once, and there is no room for that now.';
+      if (/memory/.test(said)) return NO_ROOM;
       return 'The server is busy: too many requests are waiting. Try again in a moment.';
     default:
       return said || `The server answered with status ${status}.`;
@@ -33,7 +36,8 @@ function inWords(status, said) {
 
 async function said(reply) {
   try {
-    return (await reply.json()).error.message;
+    const { error } = await reply.json();
+    return error.message ?? error; // OpenAI's form, or Ollama's
   } catch {
     return '';
   }
@@ -110,13 +114,14 @@ function question(model, messages, settings) {
 }
 
 /**
- * Streams an answer. onText(text so far) is called as it grows.
+ * Streams an answer. onText(text so far) is called as it grows, some times a second.
  * Gives {text, finish, tokens, first (seconds to the first token), rate (tokens a second after it)}.
  */
 export async function generate(model, messages, settings, signal, onText) {
   const [path, body] = question(model, messages, settings);
   const start = performance.now();
   const out = { text: '', finish: '', tokens: 0, first: NaN, rate: NaN };
+  let shown = 0;
   for await (const chunk of events(path, body, signal)) {
     if (chunk.usage) out.tokens = chunk.usage.completion_tokens;
     const choice = chunk.choices[0];
@@ -125,11 +130,29 @@ export async function generate(model, messages, settings, signal, onText) {
     if (piece && Number.isNaN(out.first)) out.first = (performance.now() - start) / 1000;
     out.text += piece;
     if (choice.finish_reason) out.finish = choice.finish_reason;
-    if (piece) onText(out.text);
+    if (piece && performance.now() - shown > INTERVAL) {
+      onText(out.text);
+      shown = performance.now();
+    }
   }
   const writing = (performance.now() - start) / 1000 - out.first;
   if (out.tokens > 1 && writing > 0) out.rate = (out.tokens - 1) / writing;
   return out;
+}
+
+/**
+ * Returns when the model is in memory, so that no time is counted for reading it. Another model may have to leave for
+ * it, which the server may be about to see that nobody uses any more.
+ */
+export async function load(model, signal) {
+  for (let tries = 3; ; --tries) {
+    try {
+      return await call('api/generate', { model: model.name }, signal);
+    } catch (error) {
+      if (error.message !== NO_ROOM || tries === 0) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
+  }
 }
 
 /** How far a model's predictions of its answer are from the reference's; onTokens(all so far). */

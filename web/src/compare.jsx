@@ -1,6 +1,6 @@
 /** One prompt to several levels of a model: answers side by side, and how far each is from the original. */
-import { useCallback, useId, useState } from 'preact/hooks';
-import { disagreement, generate } from './api.js';
+import { useCallback, useId, useMemo, useState } from 'preact/hooks';
+import { disagreement, generate, load } from './api.js';
 import { differences, inWords } from './diff.js';
 import { bytes, number, percent, seconds } from './format.js';
 import { Markdown } from './markdown.jsx';
@@ -72,11 +72,12 @@ function Figures({ made, compared, size }) {
 }
 
 function Differences({ text, original }) {
+  const pieces = useMemo(() => differences(text, original), [text, original]);
   return (
     <>
       <p class="note">{inWords(text, original)}</p>
       <div class="plain-text">
-        {differences(text, original).map(([piece, other], i) => (other ? <ins key={i}>{piece}</ins> : piece))}
+        {pieces.map(([piece, other], i) => (other ? <ins key={i}>{piece}</ins> : piece))}
       </div>
     </>
   );
@@ -93,6 +94,7 @@ function AnswerText({ name, result, original, view }) {
 
 const STATES = {
   waiting: 'Waiting for its turn',
+  loading: 'Loading the model',
   reading: 'Reading the prompt',
   writing: 'Writing',
   comparing: 'Comparing with the original',
@@ -127,9 +129,11 @@ function Column({ model, result, original, view }) {
 async function run(models, reference, messages, settings, signal, update) {
   const texts = {};
   const ask = async (model) => {
-    update(model.name, { state: 'reading' });
     let written = '';
     try {
+      update(model.name, { state: 'loading' });
+      await load(model, signal);
+      update(model.name, { state: 'reading' });
       const made = await generate(model, messages, settings, signal, (text) => {
         written = text;
         update(model.name, { text, state: 'writing' });

@@ -25,5 +25,5 @@ export function seconds(n) {
 export function percent(share) {
   if (!Number.isFinite(share)) return '–';
   const value = share * 100;
-  return `${value >= 10 || value === 0 ? value.toFixed(value > 99 && value < 100 ? 1 : 0) : value.toPrecision(2)} %`;
+  return `${value >= 10 || value === 0 ? value.toFixed(value > 99 && value < 100 ? 1 : 0) : value.toPrecision(2)}\u00a0%`;
 }

@@ -2,6 +2,7 @@
  * Markdown as elements. Text from a model only ever becomes text nodes and the few elements below, so nothing that it
  * writes can run or load anything.
  */
+import { useMemo } from 'preact/hooks';
 import { CopyButton } from './parts.jsx';
 
 const DEPTH = 6; // of quotes and lists within one another
@@ -168,7 +169,7 @@ function blocks(lines, depth = 0) {
   return out;
 }
 
-export function Markdown({ text }) {
+function render(text) {
   const thought = /^\s*<think>([\s\S]*?)(?:<\/think>|$)/.exec(text);
   const rest = thought ? text.slice(thought[0].length) : text;
   return (
@@ -183,3 +184,5 @@ export function Markdown({ text }) {
     </div>
   );
 }
+
+export const Markdown = ({ text }) => useMemo(() => render(text), [text]);
