@@ -6,12 +6,25 @@
 
 namespace nibble {
 
+namespace {
+
+const CacheOps& cache_ops(Precision precision) {
+  return precision == Precision::exact ? nibble::ops().cache_f32 : nibble::ops().cache_fp16;
+}
+
+}  // namespace
+
+std::uint64_t KvPagePool::bytes_of(const ModelConfig& config, Precision precision) {
+  return std::uint64_t(config.layers) * config.kv_heads * config.head_dim * 2 * kPagePositions *
+         std::uint64_t(cache_ops(precision).value_bytes);
+}
+
 KvPagePool::KvPagePool(const ModelConfig& config, Precision precision, std::size_t most)
-    : ops_(precision == Precision::exact ? nibble::ops().cache_f32 : nibble::ops().cache_fp16),
+    : ops_(cache_ops(precision)),
       head_dim_(config.head_dim),
       heads_(config.kv_heads),
       part_(kPagePositions * head_dim_ * ops_.value_bytes),
-      page_bytes_(std::size_t(config.layers * heads_ * 2 * part_)),
+      page_bytes_(std::size_t(bytes_of(config, precision))),
       most_(most) {}
 
 KvPagePool::~KvPagePool() = default;

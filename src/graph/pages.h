@@ -36,6 +36,9 @@ class KvPagePool {
  public:
   static constexpr std::size_t kUnlimited = std::numeric_limits<std::size_t>::max();
 
+  /// Bytes of a page.
+  static std::uint64_t bytes_of(const ModelConfig& config, Precision precision);
+
   /// Precision::exact keeps float32, fast fp16. At most `most` pages.
   KvPagePool(const ModelConfig& config, Precision precision, std::size_t most = kUnlimited);
   ~KvPagePool();
