@@ -116,9 +116,8 @@ class Adviser {
     return {};
   }
 
-  std::vector<std::string> level_names() const {
+  std::vector<std::string> level_names(const Format& stored) const {
     if (!options_.levels.empty()) return options_.levels;
-    const Format& stored = main_format(shapes_.checkpoint->tensors());
     std::vector<std::string> out;
     if (stored.block() == 1 && find_level(stored.id())) out.push_back(upper(stored.id()));
     for (const std::string_view level : usual_levels()) out.emplace_back(level);
@@ -135,7 +134,7 @@ class Adviser {
       advice_.notes.push_back(
           "the source is quantized already: what smaller levels lose comes on top of what it lost");
     bool first = true;
-    for (const std::string& name : level_names()) {
+    for (const std::string& name : level_names(stored)) {
       const Level* level = find_level(name);
       if (!level) return fail(ErrorCode::invalid, "no level named '{}'", name);
       options.target = level->name;
