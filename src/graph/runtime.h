@@ -36,6 +36,11 @@ class Runtime {
   static Result<std::unique_ptr<Runtime>> load(const Model& model,
                                                const RuntimeOptions& options = {},
                                                Progress& progress = no_progress());
+  /// A runtime whose weights are all zero, matrices in the formats that `format` gives: as fast as
+  /// one with weights, and there at once. For measuring.
+  static Result<std::unique_ptr<Runtime>> blank(
+      const Graph& graph, const std::function<const Format&(const Weight&)>& format,
+      const RuntimeOptions& options = {});
   ~Runtime();
 
   /// Puts other bytes of the same shape in place of a weight matrix, when no session is running.

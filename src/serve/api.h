@@ -83,6 +83,7 @@ struct ChoiceResult {
   FinishReason finish = FinishReason::failed;
   std::uint32_t tokens = 0;
   std::vector<float> embedding;
+  std::vector<float> logits;  // [scored][vocab]
 };
 
 /// Hands a request to the model. Error (io): too many wait already.
@@ -101,6 +102,7 @@ struct Embeddings {
 Result<Embeddings> embed(const std::shared_ptr<ServedModel>& model,
                          const std::vector<std::vector<Token>>& texts, const ApiLimits& limits,
                          const ServerRequest& http);
+std::string base64(std::string_view bytes);
 /// Little-endian floats in base64.
 std::string base64_floats(const std::vector<float>& values);
 /// The text with bytes that are not UTF-8 replaced.

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/human.h"
+#include "graph/memory.h"
 
 namespace nibble {
 namespace {
@@ -69,7 +70,7 @@ Status ModelTable::add(const std::string& name, const std::string& path) {
   }
   const auto by_size = [](const auto& a, const auto& b) { return a.second < b.second; };
   entry.format = std::max_element(formats.begin(), formats.end(), by_size)->first;
-  entry.needed = entry.file_bytes + cache_bytes(model.config(), options_);
+  entry.needed = weight_bytes(model.tensors()) + cache_bytes(model.config(), options_);
   entry.architecture = model.config().arch;
   entry.context = model.config().context, entry.hidden = model.config().hidden;
   entry.created = modified(path);

@@ -2,7 +2,9 @@
 
     serve_test.py 'PROGRAM'
 """
+import base64
 import concurrent.futures
+import hashlib
 import http.client
 import json
 import pathlib
@@ -283,6 +285,65 @@ def slow_reader(server):
         assert b"[DONE]" in text
 
 
+def page(server):
+    """One document whose script and style are those that its policy lets run; sent again only when it has changed."""
+    status, headers, text = server.request("/")
+    assert status == 200 and headers["Content-Type"] == "text/html; charset=utf-8"
+    for tag, begin in (("script", b'<script type="module">'), ("style", b"<style>")):
+        assert text.count(begin) == text.count(b"<" + tag.encode()) == 1
+        inside = text.split(begin)[1].split(b"</" + tag.encode())[0]
+        expected = base64.b64encode(hashlib.sha256(inside).digest()).decode()
+        assert f"{tag}-src 'sha256-{expected}'" in headers["Content-Security-Policy"]
+    assert "default-src 'none'" in headers["Content-Security-Policy"] and headers["X-Content-Type-Options"] == "nosniff"
+    for etag, expected in ((headers["ETag"], 304), (f'"other", W/{headers["ETag"]}', 304), ('"other"', 200)):
+        status, again, body = server.request("/", headers={"If-None-Match": etag})
+        assert status == expected and again["ETag"] == headers["ETag"] and body == (b"" if status == 304 else text)
+    status, head, body = server.request("/", method="HEAD")
+    assert status == 200 and head["Content-Length"] == str(len(text)) and body == b""
+    assert server.request("/", {})[0] == 404
+
+
+def disagreement(server, name):
+    """Probabilities are those of completions, over several pages of the cache; a model agrees with itself."""
+    for prompt in ({"prompt": "the"}, {"messages": [{"role": "user", "content": "b"}]}):
+        path = "/v1/completions" if "prompt" in prompt else "/v1/chat/completions"
+        ask = {**prompt, "max_tokens": 110, "temperature": 0, "logit_bias": {"0": -100}, "logprobs": 1 if "prompt" in prompt else True}
+        choice = server.json(path, ask)["choices"][0]
+        text = choice.get("text") or choice["message"]["content"]
+        scores = choice["logprobs"].get("token_logprobs") or [t["logprob"] for t in choice["logprobs"]["content"]]
+        compare = {**prompt, "model": name, "reference": "again", "text": text}
+        whole = server.json("/nibble/compare", compare)
+        assert "".join(t["text"] for t in whole["tokens"]) == text and len(whole["tokens"]) == 110
+        for token, score in zip(whole["tokens"], scores):
+            # Batches of other widths change no bit; the two sums of exponentials differ in their last digits.
+            assert abs(token["logprob"] - score) < 1e-5 and token["logprob"] == token["reference_logprob"], (token, score)
+            assert token["kld"] < 1e-6 and token["top"] == token["reference_top"]
+        assert whole["same_top"] == 1 and whole["kld_max"] < 1e-6 and whole["perplexity"] == whole["reference_perplexity"]
+        lines = [json.loads(line) for line in server.request("/nibble/compare", {**compare, "stream": True})[2].splitlines()]
+        assert len(lines) > 3 and [t for line in lines for t in line["tokens"]] == whole["tokens"] and lines[-1]["kld_mean"] == whole["kld_mean"]
+    ids = server.json("/nibble/compare", {"prompt": "the", "model": name, "reference": name, "tokens": [34, 34]})
+    assert [t["text"] for t in ids["tokens"]] == ["B", "B"]
+    fine = {"prompt": "the", "model": name, "reference": "again", "text": "x"}
+    for body, said in [
+            (b"{", "not valid JSON"), ([], "no JSON object"), ({}, "'reference' is missing"), ({**fine, "model": "none"}, "'model': there is no model"),
+            ({**fine, "model": 7}, "'model'"), ({**fine, "reference": None}, "'reference'"), ({**fine, "text": ""}, "'text'"),
+            ({**fine, "text": ["a"]}, "'text'"), ({**fine, "text": "a" * 600}, "512"), ({**fine, "tokens": [10**6]}, "tokens"),
+            ({**fine, "tokens": [-1]}, "tokens"), ({**fine, "messages": 3}, "messages"), ({**fine, "prompt": {}}, "'prompt'"),
+            ({**fine, "prompt": ""}, "the prompt is empty"), ({**fine, "stream": 1}, "'stream'")]:
+        error = server.json("/nibble/compare", body, 400)["error"]
+        assert said in error["message"] and error["type"] == "invalid_request_error", error
+    server.json("/nibble/compare", b"x" * (9 << 20), 413)
+
+
+def status(server, name):
+    found = server.json("/nibble/status")
+    first, second = found["models"]
+    assert (first["name"], second["name"], first["loaded"], first["chat"]) == (name, "again", True, True), found
+    assert 1e6 < found["resident_bytes"] < found["machine_bytes"] and first["memory_bytes"] > first["file_bytes"] > 0
+    server.json("/v1/completions", greedy("the", 100, logit_bias={"0": -100}))
+    assert server.json("/nibble/status")["models"][0]["tokens_per_second"] > 10  # of at least 100 in the last five seconds
+
+
 def full_queue(program, folder):
     with Server(program, folder, "--parallel", "1", "--queue", "2") as server:
         def ask(_):
@@ -330,9 +391,12 @@ def end(program, folder):
 def keys(program, folder):
     with Server(program, folder, "--api-key", "secret") as server:
         for key in ("", "Bearer wrong1", "secret"):
-            assert server.json("/v1/models", status=401, headers={"Authorization": key})["error"]["type"] == "authentication_error"
+            for path in ("/v1/models", "/nibble/status", "/nibble/compare"):
+                error = server.json(path, status=401, headers={"Authorization": key})["error"]
+                assert error["type"] == "authentication_error"
         server.json("/v1/models", headers={"Authorization": "Bearer secret"})
         server.json("/health")
+        assert server.request("/")[0] == 200
 
 
 def memory(program, folder):
@@ -357,6 +421,9 @@ def main():
             constrained(server, folder.name)
             ollama(server, folder.name)
             embeddings(server)
+            page(server)
+            disagreement(server, folder.name)
+            status(server, folder.name)
             errors(server, folder)
             vanishing_clients(server)
             slow_reader(server)
