@@ -329,7 +329,7 @@ def shades(browser, base):
 def advise(browser, base):
     with Visit(browser, base) as page:
         page.get_by_role("link", name="Advise").click()
-        page.get_by_label("For").select_option("Code")
+        page.get_by_label("For", exact=True).select_option("code")
         page.get_by_label("Context, tokens").fill("500")
         with page.expect_request("**/nibble/advise") as asked:
             page.get_by_role("button", name="Advise").click()
