@@ -69,7 +69,11 @@ def measure(args, name, model):
     fits = all(shape[0] % 256 == 0 for shape in shapes)
     rows = []
     for kind, text in args.texts.items():
-        report = run(args.nibble, "eval", *made.values(), "--ref", model, "--text", text, "--chunks", args.windows, "--fast", "--json")
+        kept = work / f"{kind}-{args.windows}.json"
+        if not kept.exists():
+            report = run(args.nibble, "eval", *made.values(), "--ref", model, "--text", text, "--chunks", args.windows, "--fast", "--json")
+            kept.write_text(json.dumps(report))
+        report = json.loads(kept.read_text())
         for level, each in zip(args.levels, report["models"]):
             rows.append([name, facts[level]["parameters"], fits, level, facts[level]["bits_per_weight"], kind,
                          each["kld_mean"], each["kld_mean_se"], each["same_top"], report["windows"]])
