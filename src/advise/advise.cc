@@ -278,8 +278,9 @@ class Adviser {
     if (need(context) <= advice_.memory_bytes)
       note += fmt::format("; with a context of {} tokens it fits (--ctx {})", context, context);
     else
-      note += fmt::format("; at {} tokens it would still need {}: a smaller model is needed",
-                          context, human_bytes(need(context)));
+      note += fmt::format("; at {} tokens it would still need {}: {} is needed", context,
+                          human_bytes(need(context)),
+                          options_.levels.empty() ? "a smaller model" : "a smaller level or model");
     advice_.notes.push_back(std::move(note));
   }
 
