@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Measures what levels cost, for `nibble advise`: writes src/advise/loss_table.inc.
 
-    make_loss_table.py NIBBLE WORK NAME=MODEL... [--levels A,B,...] [--windows N] [--out FILE]
+    make_loss_table.py NIBBLE WORK NAME=MODEL[:TEXT,...]... [--levels A,B,...] [--windows N] [--out FILE]
 
-Every level is made with importance rounding (an importance matrix of 8 windows that the model writes itself) and judged
+Every level is made with importance rounding (an importance matrix of 3 windows that the model writes itself) and judged
 against the model on three texts that nothing was calibrated on: prose (demo/held_out.txt), code (this repository's
 scripts/make_model.py and src/base/*.cc) and math (arithmetic with words, made here). Activations are rounded to 8 bits,
 as in running. WORK keeps files for the next run.
 
-The table in the repository: make_loss_table.py build/release/nibble build/losses SmolLM2-135M=build/models/plain \\
-    'SmolLM2-135M widened'=build/models/wide
+The table in the repository: make_loss_table.py build/release/nibble build/losses \\
+    'SmolLM2-135M widened'=build/models/wide SmolLM2-135M=build/models/plain:prose
 """
 import argparse
 import json
@@ -19,7 +19,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LEVELS = "Q8_0 Q6_K Q5_K_M Q5_K_S Q4_K_M Q4_K_S IQ4_XS IQ4_NL Q4_0 Q3_K_L Q3_K_M Q3_K_S IQ3_M IQ3_XXS Q2_K IQ2_M IQ2_XXS IQ1_M".split()
+LEVELS = "Q8_0 Q6_K Q5_K_M Q4_K_M Q4_K_S IQ4_XS Q4_0 Q3_K_M IQ3_M IQ3_XXS Q2_K IQ2_M IQ2_XXS IQ1_M".split()
 
 
 def math_text():
@@ -52,12 +52,12 @@ def run(nibble, *arguments):
     return json.loads(done.stdout) if "--json" in arguments else None
 
 
-def measure(args, name, model):
+def measure(args, name, model, kinds):
     work = args.work / name.replace(" ", "-")
     work.mkdir(parents=True, exist_ok=True)
     matrix = work / "imatrix.gguf"
     if not matrix.exists():
-        run(args.nibble, "calibrate", model, "-o", matrix, "--chunks", 8)
+        run(args.nibble, "calibrate", model, "-o", matrix, "--chunks", 3)
     made = {}
     for level in args.levels:
         made[level] = work / f"{level}.gguf"
@@ -68,8 +68,12 @@ def measure(args, name, model):
     shapes = [t["shape"] for t in facts[args.levels[0]]["tensors"] if len(t["shape"]) == 2]
     fits = all(shape[0] % 256 == 0 for shape in shapes)
     rows = []
-    for kind, text in args.texts.items():
-        report = run(args.nibble, "eval", *made.values(), "--ref", model, "--text", text, "--chunks", args.windows, "--fast", "--json")
+    for kind in kinds:
+        kept = work / f"{kind}-{args.windows}.json"
+        if not kept.exists():
+            report = run(args.nibble, "eval", *made.values(), "--ref", model, "--text", args.texts[kind], "--chunks", args.windows, "--fast", "--json")
+            kept.write_text(json.dumps(report))
+        report = json.loads(kept.read_text())
         for level, each in zip(args.levels, report["models"]):
             rows.append([name, facts[level]["parameters"], fits, level, facts[level]["bits_per_weight"], kind,
                          each["kld_mean"], each["kld_mean_se"], each["same_top"], report["windows"]])
@@ -83,14 +87,18 @@ def main():
     parser.add_argument("work", type=pathlib.Path)
     parser.add_argument("models", nargs="+", metavar="NAME=MODEL")
     parser.add_argument("--levels", type=lambda text: text.split(","), default=LEVELS)
-    parser.add_argument("--windows", type=int, default=4)
+    parser.add_argument("--windows", type=int, default=2)
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "src/advise/loss_table.inc")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     args.texts = texts(args.work)
-    rows = [row for pair in args.models for row in measure(args, *pair.split("=", 1))]
-    windows = {kind: max(row[9] for row in rows if row[5] == kind) for kind in args.texts}
-    said = ", ".join(f"{kind} {n}" for kind, n in windows.items())
+    rows = []
+    for pair in args.models:
+        name, _, model = pair.partition("=")
+        model, _, kinds = model.partition(":")
+        rows += measure(args, name, model, kinds.split(",") if kinds else args.texts)
+    windows = {kind: max(row[9] for row in rows if row[5] == kind) for kind in {row[5] for row in rows}}
+    said = ", ".join(f"{kind} {n}" for kind, n in sorted(windows.items()))
     with open(args.out, "w") as out:
         out.write("// Made by scripts/make_loss_table.py, which says how and on what texts.\n")
         out.write(f"// Windows of 512 tokens: {said}. Importance rounding.\n")

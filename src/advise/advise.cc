@@ -34,8 +34,10 @@ const PurposeRule& rule_of(Purpose purpose) {
   return *std::ranges::find(kPurposes, purpose, &PurposeRule::purpose);
 }
 
-/// Of the program, its libraries and a tokenizer with so many entries, resident: measured.
-std::uint64_t program_bytes(std::uint64_t vocab) { return (28u << 20) + vocab * 700; }
+/// Of the program with its libraries, and of a tokenizer for each of its entries, resident: what
+/// `nibble run` takes beside the sums of graph/memory.h, measured with vocabularies of 97 and
+/// 49152.
+constexpr std::uint64_t kProgramBytes = 23500000, kTokenBytes = 400;
 
 std::uint64_t parameters_of(const std::vector<TensorInfo>& tensors) {
   std::uint64_t sum = 0;
@@ -192,7 +194,7 @@ class Adviser {
                     .cache = cache_bytes(shapes_.config, Precision::fast, context)};
     if (!shapes_.graph) return need;
     need.work = work_bytes(*shapes_.graph, Precision::fast, context, machine_.threads);
-    need.program = program_bytes(shapes_.config.vocab);
+    need.program = kProgramBytes + kTokenBytes * shapes_.config.vocab;
     return need;
   }
 
@@ -276,8 +278,9 @@ class Adviser {
     if (need(context) <= advice_.memory_bytes)
       note += fmt::format("; with a context of {} tokens it fits (--ctx {})", context, context);
     else
-      note += fmt::format("; at {} tokens it would still need {}: a smaller model is needed",
-                          context, human_bytes(need(context)));
+      note += fmt::format("; at {} tokens it would still need {}: {} is needed", context,
+                          human_bytes(need(context)),
+                          options_.levels.empty() ? "a smaller model" : "a smaller level or model");
     advice_.notes.push_back(std::move(note));
   }
 

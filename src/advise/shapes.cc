@@ -13,8 +13,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint64_t kLargestConfig = 16u << 20;
-/// Of tokens, their kinds and merges in a GGUF, for each row of the embedding: SmolLM2 has 37.
-constexpr std::uint64_t kVocabularyBytes = 37;
+/// Of tokens, their kinds and merges in a GGUF, for each row of the embedding: SmolLM2 has 36.
+constexpr std::uint64_t kVocabularyBytes = 36;
 constexpr std::uint32_t kMostExperts = 1024;
 
 /// Stands for files that are not there.

@@ -17,10 +17,10 @@ namespace {
 constexpr std::uint64_t kProbeBytes = 256u << 20;  // no cache holds them
 constexpr std::int64_t kPromptTokens = 96;         // two blocks of tokens: as fast as many
 constexpr double kPromptProducts = 2e10;           // of a probe of the prompt, about
-constexpr double kSeconds = 0.15;                  // for each median, at least
+constexpr double kSeconds = 0.15;                  // for each of them, at least
 constexpr std::size_t kMostTimes = 25, kFewestTimes = 3;
 
-/// The median of the seconds that fn() takes.
+/// The seconds that fn() takes: the lower quartile, since others may be using the machine.
 template <class Fn>
 Result<double> seconds(std::size_t fewest, const Fn& fn) {
   using Clock = std::chrono::steady_clock;
@@ -33,8 +33,9 @@ Result<double> seconds(std::size_t fewest, const Fn& fn) {
     times.push_back(std::chrono::duration<double>(Clock::now() - start).count());
     sum += times.back();
   }
-  std::nth_element(times.begin(), times.begin() + std::ptrdiff_t(times.size() / 2), times.end());
-  return times[times.size() / 2];
+  const std::size_t quarter = times.size() / 4;
+  std::nth_element(times.begin(), times.begin() + std::ptrdiff_t(quarter), times.end());
+  return times[quarter];
 }
 
 /// Bytes of packed weights: of each block, and of the matrices outside.

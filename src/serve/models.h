@@ -85,6 +85,7 @@ class ModelTable {
   std::vector<ModelEntry> entries() const;
   const std::string& first() const { return order_.front(); }
   bool idle() const;
+  int threads() const { return options_.threads; }
 
  private:
   Status make_room(std::uint64_t bytes);

@@ -15,4 +15,7 @@ ServerReply nibble_status(const ModelTable& models);
 /// follows a prompt. Both models need the same vocabulary.
 ServerReply nibble_compare(ModelTable& models, const ApiLimits& limits, const ServerRequest& http);
 
+/// Which levels of a model fit this machine: the JSON of nibble/advise.h. Takes some seconds.
+ServerReply nibble_advise(const ModelTable& models, const ServerRequest& http);
+
 }  // namespace nibble

@@ -55,6 +55,7 @@ ServerReply Server::State::route(const ServerRequest& request) {
   if (post && path == "/api/embed") return ollama_embed(models, limits, request, false);
   if (post && path == "/api/embeddings") return ollama_embed(models, limits, request, true);
   if (get && path == "/nibble/status") return nibble_status(models);
+  if (post && path == "/nibble/advise") return nibble_advise(models, request);
   if (post && path == "/nibble/compare") return nibble_compare(models, limits, request);
   return error_reply(404, "there is no " + request.method + " " + path, "invalid_request_error");
 }

@@ -22,9 +22,9 @@ LLAMA2 = ("{% if messages[0]['role'] == 'system' %}{% set loop_messages = messag
 LLAMA3 = ("{% for m in messages %}{% set content = '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + m['content'] | trim + '<|eot_id|>' %}"
           "{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
           "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}")
-ZEPHYR = ("{% for m in messages %}{% if m['role'] == 'user' %}{{ '<|user|>\n' + m['content'] + eos_token }}{% elif m['role'] == 'system' %}"
-          "{{ '<|system|>\n' + m['content'] + eos_token }}{% else %}{{ '<|assistant|>\n' + m['content'] + eos_token }}{% endif %}"
-          "{% if loop.last and add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}\n{% endfor %}")
+ZEPHYR = ("{% for m in messages %}\n{% if m['role'] == 'user' %}\n{{ '<|user|>\n' + m['content'] + eos_token }}\n{% elif m['role'] == 'system' %}\n"
+          "{{ '<|system|>\n' + m['content'] + eos_token }}\n{% else %}\n{{ '<|assistant|>\n' + m['content'] + eos_token }}\n{% endif %}\n"
+          "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}")
 GEMMA = ("{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}{% for m in messages %}"
          "{% set role = 'model' if m['role'] == 'assistant' else m['role'] %}"
          "{{ '<start_of_turn>' + role + '\n' + m['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
@@ -68,8 +68,9 @@ def sha256(path):
 def make(program, folder, template):
     """A GGUF with this chat template."""
     model = folder / "model"
-    model.mkdir(exist_ok=True)
-    checkpoint.write(model, random.Random(3))
+    if not model.exists():
+        model.mkdir()
+        checkpoint.write(model, random.Random(3))
     (model / "tokenizer_config.json").write_text(json.dumps(
         {"chat_template": template, "bos_token": "<s>", "eos_token": "<s>", **({} if template else {"chat_template": None})}))
     out = folder / "model.gguf"
@@ -147,22 +148,23 @@ def go_renderer(folder):
     (folder / "render.go").write_text(GO)
     try:
         subprocess.run(["go", "build", "-o", folder / "render", folder / "render.go"], check=True, capture_output=True,
-                       env={**os.environ, "GOCACHE": str(folder / "go"), "GOFLAGS": "-mod=mod", "GO111MODULE": "off"})
+                       env={**os.environ, "GO111MODULE": "off"})
     except (OSError, subprocess.CalledProcessError):
         return None
     return lambda given: subprocess.run([folder / "render"], input=json.dumps(given), capture_output=True, text=True, check=True).stdout
 
 
-EXPECTED = {  # begin with a system message, after it, begin without, before an answer, after it
+EXPECTED = {  # begin with a system message, what follows it, begin without; before an answer, before one that is there; after it
     "chatml": ("<|im_start|>system\n", "<|im_end|>\n<|im_start|>user\n", "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n",
-               "<|im_end|>\n<|im_start|>user\n"),
-    "llama2": ("[INST] <<SYS>>\n", "\n<</SYS>>\n\n", "[INST] ", " [/INST]", None),
-    "llama3": ("<|start_header_id|>system<|end_header_id|>\n\n", "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n",
-               "<|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
-               "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"),
-    "zephyr": ("<|system|>\n", "<s>\n<|user|>\n", "<|user|>\n", "<s>\n<|assistant|>", "<s>\n<|user|>\n"),
-    "gemma": (None, None, "<start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n", "<end_of_turn>\n<start_of_turn>user\n"),
-    "mistral": (None, None, "[INST] ", " [/INST]", "<s>[INST] "),
+               "<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>\n<|im_start|>user\n"),
+    "llama2": ("<s>[INST] <<SYS>>\n", "\n<</SYS>>\n\n", "<s>[INST] ", " [/INST]", " [/INST] ", " <s><s>[INST] "),
+    "llama3": ("<s><|start_header_id|>system<|end_header_id|>\n\n", "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n",
+               "<s><|start_header_id|>user<|end_header_id|>\n\n", "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+               "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\n"),
+    "zephyr": ("<|system|>\n", "<s>\n<|user|>\n", "<|user|>\n", "<s>\n<|assistant|>\n", "<s>\n<|assistant|>\n", "<s>\n<|user|>\n"),
+    "gemma": (None, None, "<s><start_of_turn>user\n", "<end_of_turn>\n<start_of_turn>model\n",
+              "<end_of_turn>\n<start_of_turn>model\n", "<end_of_turn>\n<start_of_turn>user\n"),
+    "mistral": (None, None, "<s>[INST] ", " [/INST]", " [/INST]", "<s>[INST] "),
 }
 
 
@@ -172,16 +174,15 @@ def templates(program, folder, wrong):
     for name, template in KNOWN.items():
         gguf = make(program, folder, template)
         report = json.loads(run(program, "export", gguf, "--ollama", name, "--force", "--json")[0])
-        system, after_system, begin, before, after = EXPECTED[name]
+        system, after_system, begin, before, answered, after = EXPECTED[name]
         for piece in (system, after_system, begin, before, after):
             if piece and piece not in report["template"]:
                 wrong.append(f"{name}: {piece!r} is not in {report['template']!r}")
         if (system is None) != any("no system message" in note for note in report["notes"]):
             wrong.append(f"{name}: {report['notes']}")
-        if not render or after is None:
+        if not render:
             continue
         messages = [{"Role": "user" if i % 2 == 0 else "assistant", "Content": turn} for i, turn in enumerate(TURNS)]
-        answered = before + {"zephyr": "\n"}.get(name, "")
         expected = begin + TURNS[0] + answered + TURNS[1] + after + TURNS[2] + before
         got = render({"Template": report["template"], "System": "", "Messages": messages})
         if got != expected:

@@ -335,6 +335,19 @@ def disagreement(server, name):
     server.json("/nibble/compare", b"x" * (9 << 20), 413)
 
 
+def advice(server, folder):
+    told = server.json("/nibble/advise", {"model": "again", "measure_speed": False, "context": 64, "for": "code"})
+    assert (told["source"], told["context"], told["for"]) == ("again", 64, "code"), told
+    assert told["recommended"] in [level["level"] for level in told["levels"] if level["fits"]]
+    tight = server.json("/nibble/advise", {"memory_bytes": 1000, "measure_speed": False})
+    assert "recommended" not in tight and not any(level["fits"] for level in tight["levels"])
+    assert str(folder.parent) not in json.dumps([told, tight])
+    for body, said in [(b"", "not valid JSON"), ({"model": "none"}, "no model"), ({"model": []}, "'model'"), ({"for": "fun"}, "'for'"),
+                       ({"context": 0}, "'context'"), ({"context": 2**40}, "'context'"), ({"memory_bytes": -1}, "'memory_bytes'"),
+                       ({"measure_speed": "no"}, "'measure_speed'")]:
+        assert said in server.json("/nibble/advise", body, 400)["error"]["message"], body
+
+
 def status(server, name):
     found = server.json("/nibble/status")
     first, second = found["models"]
@@ -391,7 +404,7 @@ def end(program, folder):
 def keys(program, folder):
     with Server(program, folder, "--api-key", "secret") as server:
         for key in ("", "Bearer wrong1", "secret"):
-            for path in ("/v1/models", "/nibble/status", "/nibble/compare"):
+            for path in ("/v1/models", "/nibble/status", "/nibble/compare", "/nibble/advise"):
                 error = server.json(path, status=401, headers={"Authorization": key})["error"]
                 assert error["type"] == "authentication_error"
         server.json("/v1/models", headers={"Authorization": "Bearer secret"})
@@ -423,6 +436,7 @@ def main():
             embeddings(server)
             page(server)
             disagreement(server, folder.name)
+            advice(server, folder)
             status(server, folder.name)
             errors(server, folder)
             vanishing_clients(server)

@@ -96,7 +96,7 @@ TEST(Advise, SaysWhatWouldFit) {
   const auto shorter = advise(options, some_machine(4 * kGiB));
   ASSERT_TRUE(shorter);
   EXPECT_FALSE(shorter->recommended);
-  EXPECT_NE(shorter->notes.back().find("--ctx 2048"), std::string::npos) << shorter->notes.back();
+  EXPECT_NE(shorter->notes.back().find("--ctx 4096"), std::string::npos) << shorter->notes.back();
 }
 
 TEST(Advise, TheRecommendedLosesLittleEnoughAndIsSmallest) {
@@ -178,7 +178,7 @@ std::vector<TensorInfo> tensors_in(const Graph& graph, const Format& format) {
 TEST(Memory, WeightsTakeWhatLoadingAllocates) {
   const Arch& arch = *arch_registry().front();
   Json json = small_config(arch.hf_architectures().front());
-  json["hidden_size"] = 256, json["intermediate_size"] = 512, json["head_dim"] = 64;
+  json["hidden_size"] = 256u, json["intermediate_size"] = 512u, json["head_dim"] = 64u;
   const auto c = arch.from_hf(json);
   ASSERT_TRUE(c) << c.error().message();
   const Graph graph = arch.graph(*c);

@@ -326,6 +326,27 @@ def shades(browser, base):
             axe(page)
 
 
+def advise(browser, base):
+    with Visit(browser, base) as page:
+        page.get_by_role("link", name="Advise").click()
+        page.get_by_label("For", exact=True).select_option("code")
+        page.get_by_label("Context, tokens").fill("500")
+        with page.expect_request("**/nibble/advise") as asked:
+            page.get_by_role("button", name="Advise").click()
+        assert json.loads(asked.value.post_data) == {"model": "original", "for": "code", "context": 500, "memory_bytes": 0}
+        page.locator(".verdict").wait_for()
+        best = page.locator("tr.recommended th").inner_text().split()[0]
+        assert page.locator(".verdict strong").inner_text() == best and "500 tokens" in page.locator(".verdict").inner_text()
+        rows = page.locator(".advise tbody tr")
+        assert rows.count() > 10 and rows.filter(has_text="Q4_K_M").count() == 1
+        assert all(re.match(r"[\d.]+$", cell) for cell in rows.locator("td:nth-of-type(6)").all_inner_texts())
+        axe(page)
+        page.get_by_label("Memory, GB").fill("0.5")
+        page.get_by_label("Memory, GB").press("Enter")
+        page.locator(".waiting").wait_for()
+        page.locator(".verdict").wait_for()
+
+
 def server(browser, base):
     """Live figures follow the work."""
     with Visit(browser, base) as page:
@@ -471,7 +492,7 @@ def key(browser, base):
         wait_answered(page)
 
 
-CASES = (chat, settings, stop, markdown, compare, shades, server, phone, keyboard, colours, troubles)
+CASES = (chat, settings, stop, markdown, compare, shades, advise, server, phone, keyboard, colours, troubles)
 
 
 def main():
