@@ -226,7 +226,7 @@ class Adviser {
     const bool little = loss <= tolerance;
     const double slow = level.speed ? 1 / level.speed->decode_full : double(level.file_bytes);
     return std::tuple(!level.fits, level.fits ? 0 : level.memory.total(), !little,
-                      little ? slow : loss, level.file_bytes);
+                      little ? slow : loss, -level.bits_per_weight);
   }
 
   void rank() {
@@ -253,6 +253,12 @@ class Adviser {
             "how much less nibble has not measured",
             double(largest) * 1e-6));
     }
+    const bool special = options_.purpose == Purpose::code || options_.purpose == Purpose::math;
+    if (table && special && text_for(options_.purpose) != name_of(options_.purpose))
+      advice_.notes.push_back(
+          fmt::format("losses on {} are not measured yet: those on {} stand for "
+                      "them",
+                      name_of(options_.purpose), text_for(options_.purpose)));
     if (options_.memory_bytes > 0)
       advice_.notes.push_back(
           fmt::format("of {} a tenth is left to the system", human_bytes(options_.memory_bytes)));
