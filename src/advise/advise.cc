@@ -248,10 +248,11 @@ class Adviser {
       std::uint64_t largest = 0;
       for (const std::uint64_t size : table_sizes()) largest = std::max(largest, size);
       if (advice_.parameters > 2 * largest)
-        advice_.notes.push_back(fmt::format(
-            "quality was measured on a model of {:.0f}M parameters; larger ones usually lose less, "
-            "how much less nibble has not measured",
-            double(largest) * 1e-6));
+        advice_.notes.push_back(
+            fmt::format("quality was measured on models of up to {:.0f}M parameters; larger ones "
+                        "usually lose less, "
+                        "how much less nibble has not measured",
+                        double(largest) * 1e-6));
     }
     const bool special = options_.purpose == Purpose::code || options_.purpose == Purpose::math;
     if (table && special && text_for(options_.purpose) != name_of(options_.purpose))
