@@ -9,7 +9,7 @@ scripts/make_model.py and src/base/*.cc) and math (arithmetic with words, made h
 as in running. WORK keeps files for the next run.
 
 The table in the repository: make_loss_table.py build/release/nibble build/losses \\
-    'SmolLM2-135M widened'=build/models/wide SmolLM2-135M=build/models/plain:prose
+    'SmolLM2-135M widened'=build/models/wide:prose,code SmolLM2-135M=build/models/plain:prose
 """
 import argparse
 import json

@@ -226,7 +226,7 @@ class Adviser {
     const bool little = loss <= tolerance;
     const double slow = level.speed ? 1 / level.speed->decode_full : double(level.file_bytes);
     return std::tuple(!level.fits, level.fits ? 0 : level.memory.total(), !little,
-                      little ? slow : loss, level.file_bytes);
+                      little ? slow : loss, -level.bits_per_weight);
   }
 
   void rank() {
@@ -248,11 +248,18 @@ class Adviser {
       std::uint64_t largest = 0;
       for (const std::uint64_t size : table_sizes()) largest = std::max(largest, size);
       if (advice_.parameters > 2 * largest)
-        advice_.notes.push_back(fmt::format(
-            "quality was measured on a model of {:.0f}M parameters; larger ones usually lose less, "
-            "how much less nibble has not measured",
-            double(largest) * 1e-6));
+        advice_.notes.push_back(
+            fmt::format("quality was measured on models of up to {:.0f}M parameters; larger ones "
+                        "usually lose less, "
+                        "how much less nibble has not measured",
+                        double(largest) * 1e-6));
     }
+    const bool special = options_.purpose == Purpose::code || options_.purpose == Purpose::math;
+    if (table && special && text_for(options_.purpose) != name_of(options_.purpose))
+      advice_.notes.push_back(
+          fmt::format("losses on {} are not measured yet: those on {} stand for "
+                      "them",
+                      name_of(options_.purpose), text_for(options_.purpose)));
     if (options_.memory_bytes > 0)
       advice_.notes.push_back(
           fmt::format("of {} a tenth is left to the system", human_bytes(options_.memory_bytes)));

@@ -98,25 +98,26 @@ Result<std::map<std::string, LevelLoss>> read_losses(const std::vector<std::stri
 }
 
 std::string_view text_for(Purpose purpose) {
-  return purpose == Purpose::code ? "code" : purpose == Purpose::math ? "math" : "prose";
+  const auto* found = std::ranges::find(kMeasurements, name_of(purpose), &Measurement::text);
+  return found == std::end(kMeasurements) ? "prose" : found->text;
 }
 
 std::optional<LevelLoss> table_loss(std::string_view level, Purpose purpose,
                                     std::uint64_t parameters, bool fits_blocks) {
   const Measurement* best = nullptr;
+  const std::string_view text = text_for(purpose);
   const auto distance = [&](const Measurement& m) {
     return std::pair(m.fits_blocks != fits_blocks,
                      std::abs(std::log(double(m.parameters) / double(parameters))));
   };
   for (const Measurement& m : kMeasurements)
-    if (m.level == level && m.text == text_for(purpose) && (!best || distance(m) < distance(*best)))
-      best = &m;
+    if (m.level == level && m.text == text && (!best || distance(m) < distance(*best))) best = &m;
   if (!best) return std::nullopt;
   return LevelLoss{.kld = best->kld,
                    .kld_se = best->kld_se,
                    .same_top = best->same_top,
-                   .origin = fmt::format("{} ({:.0f}M parameters)", best->model,
-                                         double(best->parameters) * 1e-6)};
+                   .origin = fmt::format("{} ({:.0f}M parameters), {}", best->model,
+                                         double(best->parameters) * 1e-6, text)};
 }
 
 std::vector<std::uint64_t> table_sizes() {

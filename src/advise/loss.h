@@ -22,7 +22,8 @@ Result<std::map<std::string, LevelLoss>> read_losses(const std::vector<std::stri
 std::optional<LevelLoss> table_loss(std::string_view level, Purpose purpose,
                                     std::uint64_t parameters, bool fits_blocks);
 
-/// The kind of text that losses are judged on.
+/// The kind of text that losses are judged on: the purpose's own, or prose where the table has
+/// none.
 std::string_view text_for(Purpose purpose);
 
 /// The sizes of the models that the table was measured on.

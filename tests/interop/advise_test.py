@@ -8,7 +8,7 @@ import sys
 
 import common
 
-LEVELS = ("Q8_0", "Q4_K_M", "IQ4_XS")
+LEVELS = ("Q8_0", "Q4_K_M")
 CONTEXT = 512
 SIZE, MEMORY = 0.01, 0.05
 
