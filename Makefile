@@ -29,7 +29,7 @@ build: bootstrap  ## the program, at build/release/nibble
 demo: build .venv/.ready  ## quantize a real model to several levels, show what each cost, run one; MODEL=path for another
 	.venv/bin/python demo/demo.py --nibble $(program) --work build/demo $(if $(MODEL),--model '$(MODEL)')
 
-test: all-targets .venv/.ready models  ## unit, contract, golden and interop tests (stock llama.cpp, Python gguf and tokenizers)
+test: all-targets .venv/.ready models web/node_modules/.ready  ## unit, contract, golden, interop and browser tests (stock llama.cpp, Python gguf and tokenizers, Chromium)
 	$(ctest) --label-exclude torch
 
 test-interop: all-targets .venv-torch/.ready models  ## the judges that need PyTorch (logits of Transformers)
@@ -59,7 +59,7 @@ fuzz:  ## every fuzz target for FUZZ_SECONDS (600) each, under clang's sanitizer
 	scripts/fuzz.sh build/fuzz $(FUZZ_SECONDS) $(JOBS)
 
 clean:  ## remove everything that was built or fetched
-	rm -rf build .venv .venv-torch
+	rm -rf build .venv .venv-torch web/node_modules
 
 all-targets: bootstrap
 	$(configure)
@@ -71,6 +71,11 @@ all-targets: bootstrap
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	$(if $(word 2,$^),BUILD_CUDA_EXT=0 GPTQMODEL_FORCE_BUILD=1 $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -r $(word 2,$^))
+	touch $@
+
+web/node_modules/.ready: web/package-lock.json | bootstrap
+	@scripts/bootstrap.sh web
+	npm ci --prefix web --ignore-scripts --no-audit --no-fund
 	touch $@
 
 $(models)/plain/model.safetensors: scripts/make_model.py | .venv/.ready

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks that this machine can build nibble, and installs what Debian packages can mend.
 #
-#   scripts/bootstrap.sh [lint] [fuzz] [cross]     extra groups of packages on top of what the build needs
+#   scripts/bootstrap.sh [lint] [fuzz] [cross] [web]     extra groups of packages on top of what the build needs
 #
 # As root, missing packages are installed with apt-get. Otherwise the one command that would do it is printed.
 # A tool that no package of this system can mend (an old Rust, CMake or compiler) gets one line with the command that
@@ -16,8 +16,9 @@ for group in "$@"; do
   case $group in
     lint) packages+=(clang-format-14 clang-tidy-14) ;;
     fuzz) packages+=(clang-14 libclang-rt-14-dev) ;;
+    web) packages+=(nodejs npm chromium haproxy) ;;
     cross) packages+=(g++-aarch64-linux-gnu qemu-user {libfmt,libssl,libopenblas,libmicrohttpd,prometheus-cpp,libgtest,libgmock}-dev:arm64) ;;
-    *) echo "bootstrap: unknown group '$group'; known: lint fuzz cross" >&2; exit 1 ;;
+    *) echo "bootstrap: unknown group '$group'; known: lint fuzz cross web" >&2; exit 1 ;;
   esac
 done
 
@@ -86,7 +87,8 @@ satisfied() {
     cmake | make) command -v "$1" >/dev/null ;;
     ninja-build) command -v ninja >/dev/null ;;
     g++) command -v "${CXX:-c++}" >/dev/null ;;
-    python3) command -v python3 >/dev/null ;;
+    python3 | npm | chromium | haproxy) command -v "$1" >/dev/null ;;
+    nodejs) command -v node >/dev/null ;;
     python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
     clang-format-14 | clang-tidy-14 | clang-14) command -v "$1" >/dev/null ;;
     *) return 1 ;;

@@ -50,6 +50,8 @@ class Arch {
 };
 
 std::span<const Arch* const> arch_registry();
+/// The one that reads a config.json's "architectures"; nullptr: none.
+const Arch* find_arch_by_hf(std::string_view name);
 
 /// A checkpoint with its architecture understood: every weight of the graph under its GGUF name,
 /// shapes checked. Owns the source. Thread-safe.

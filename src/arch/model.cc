@@ -33,13 +33,6 @@ const Arch* find_arch(std::string_view id) {
   return nullptr;
 }
 
-const Arch* find_arch_by_hf(std::string_view name) {
-  for (const Arch* arch : arch_registry())
-    for (const std::string_view known : arch->hf_architectures())
-      if (known == name) return arch;
-  return nullptr;
-}
-
 std::string known_archs() {
   std::vector<std::string_view> ids;
   for (const Arch* arch : arch_registry()) ids.push_back(arch->id());
@@ -52,6 +45,13 @@ std::string base_name(std::string path) {
 }
 
 }  // namespace
+
+const Arch* find_arch_by_hf(std::string_view name) {
+  for (const Arch* arch : arch_registry())
+    for (const std::string_view known : arch->hf_architectures())
+      if (known == name) return arch;
+  return nullptr;
+}
 
 Result<Model> Model::open(const std::string& path) {
   NIBBLE_TRY(auto source, open_source(path));

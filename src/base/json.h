@@ -9,6 +9,7 @@
 namespace nibble {
 
 using Json = nlohmann::json;
+using OrderedJson = nlohmann::ordered_json;  // fields stay in the order of the text
 
 /// Parses untrusted text: at most `depth` nested levels, no duplicate keys inside an object.
 Result<Json> parse_json(std::string_view text, int depth = 64);

@@ -177,7 +177,9 @@ Result<std::string> read_optional(const std::string& path, std::uint64_t limit) 
   return exists(path) ? read_text(path, limit) : Result<std::string>("");
 }
 
-Result<HfFiles> read_hf_files(const fs::path& directory) {
+}  // namespace
+
+Result<HfFiles> read_hf_files(const std::string& directory) {
   const std::string config = in_directory(directory, "config.json");
   if (!exists(config))
     return fail(ErrorCode::invalid, "{}: missing; it describes the architecture of a checkpoint",
@@ -192,6 +194,8 @@ Result<HfFiles> read_hf_files(const fs::path& directory) {
              read_optional(in_directory(directory, "chat_template.jinja"), kLargestConfig));
   return hf;
 }
+
+namespace {
 
 Status check_index(const std::string& path, const SafetensorsIndex& shards,
                    const std::set<std::string>& names) {
@@ -245,7 +249,7 @@ class Safetensors final : public Container {
     const bool directory = fs::is_directory(path, ignored);
     const fs::path home = directory ? fs::path(path) : fs::path(path).parent_path();
     if (directory || exists(in_directory(home, "config.json"))) {
-      NIBBLE_TRY(HfFiles hf, read_hf_files(home));
+      NIBBLE_TRY(HfFiles hf, read_hf_files(home.string()));
       source->set_hf(std::move(hf));
     }
     if (directory) {

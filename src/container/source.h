@@ -44,6 +44,9 @@ struct HfFiles {
   std::string chat_template;   // chat_template.jinja if present, else empty
 };
 
+/// Error: no config.json there.
+Result<HfFiles> read_hf_files(const std::string& directory);
+
 /// An opened checkpoint: everything validated (offsets, sizes, duplicates), data mapped.
 /// Thread-safe after opening.
 class Source {

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "base/cpu.h"
 #include "graph/state.h"
 
 namespace nibble {
@@ -58,6 +59,23 @@ void Runtime::State::compile(const std::vector<Node>& nodes, std::vector<Step>& 
   }
 }
 
+void Runtime::State::connect(int block) {
+  const auto add = [&](const std::vector<Node>& nodes) {
+    begins.push_back(layers.size());
+    compile(nodes, layers);
+  };
+  if (block >= 0) {
+    add(graph.blocks[std::size_t(block)]);
+  } else {
+    compile(graph.before, layers);
+    for (const auto& nodes : graph.blocks) add(nodes);
+    compile(graph.after, after);
+  }
+  begins.push_back(layers.size());
+  rope = RopeTable(graph.config, false);
+  if (graph.config.rope_theta_local > 0) local_rope = RopeTable(graph.config, true);
+}
+
 Result<std::unique_ptr<Runtime>> Runtime::load(const Model& model, const RuntimeOptions& options,
                                                Progress& progress) {
   auto state = std::make_unique<State>(model.graph(), options.threads);
@@ -89,21 +107,28 @@ Result<std::unique_ptr<Runtime>> Runtime::load(const Model& model, const Runtime
   }
   progress.end();
 
-  const Graph& graph = state->graph;
-  const auto add = [&](const std::vector<Node>& block) {
-    state->begins.push_back(state->layers.size());
-    state->compile(block, state->layers);
-  };
-  if (options.block >= 0) {
-    add(graph.blocks[std::size_t(options.block)]);
-  } else {
-    state->compile(graph.before, state->layers);
-    for (const auto& block : graph.blocks) add(block);
-    state->compile(graph.after, state->after);
+  state->connect(options.block);
+  return std::unique_ptr<Runtime>(new Runtime(std::move(state)));
+}
+
+Result<std::unique_ptr<Runtime>> Runtime::blank(
+    const Graph& graph, const std::function<const Format&(const Weight&)>& format,
+    const RuntimeOptions& options) {
+  if (active_isa().empty())
+    return fail(
+        ErrorCode::invalid,
+        "NIBBLE_ISA names no instruction set that runs here: unset it, or set it to scalar");
+  auto state = std::make_unique<State>(graph, options.threads);
+  state->precision = options.precision;
+  for (const Weight& weight : graph.weights) {
+    if (weight.shape.size() == 2)
+      state->matrices.emplace(weight.name,
+                              Matrix::blank(format(weight), std::int64_t(weight.shape[0]),
+                                            std::int64_t(weight.shape[1])));
+    else
+      state->vectors.emplace(weight.name, std::vector<float>(weight.shape[0]));
   }
-  state->begins.push_back(state->layers.size());
-  state->rope = RopeTable(graph.config, false);
-  if (graph.config.rope_theta_local > 0) state->local_rope = RopeTable(graph.config, true);
+  state->connect(options.block);
   return std::unique_ptr<Runtime>(new Runtime(std::move(state)));
 }
 

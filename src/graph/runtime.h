@@ -36,6 +36,11 @@ class Runtime {
   static Result<std::unique_ptr<Runtime>> load(const Model& model,
                                                const RuntimeOptions& options = {},
                                                Progress& progress = no_progress());
+  /// A runtime whose weights are all zero, matrices in the formats that `format` gives: as fast as
+  /// one with weights, and there at once. For measuring.
+  static Result<std::unique_ptr<Runtime>> blank(
+      const Graph& graph, const std::function<const Format&(const Weight&)>& format,
+      const RuntimeOptions& options = {});
   ~Runtime();
 
   /// Puts other bytes of the same shape in place of a weight matrix, when no session is running.
@@ -143,8 +148,8 @@ class Batch {
   std::unique_ptr<State> state_;
 };
 
-/// Applied in this order: repetition penalty, presence and frequency penalty, bias, top-k, top-p,
-/// min-p, temperature.
+/// Applied in this order: repetition penalty, presence and frequency penalty, bias, a grammar's
+/// mask, top-k, top-p, min-p, temperature.
 struct SamplerOptions {
   float temperature = 0;         // 0: greedy
   int top_k = 0;                 // the k best; 0: all
@@ -162,18 +167,21 @@ struct SamplerOptions {
 class Sampler {
  public:
   explicit Sampler(const SamplerOptions& options);
-  std::uint32_t pick(std::span<const float> logits);  // remembers what it picked, for the penalties
-  void accept(std::uint32_t token);                   // remembers a token of the prompt
+  /// Remembers what it picked, for the penalties. `allowed`: bit i % 32 of word i / 32 says that
+  /// token i may be picked, one at least may; empty: any.
+  std::uint32_t pick(std::span<const float> logits, std::span<const std::uint32_t> allowed = {});
+  void accept(std::uint32_t token);  // remembers a token of the prompt
 
  private:
-  std::span<const float> penalize(std::span<const float> logits);
+  std::span<const float> change(std::span<const float> logits,
+                                std::span<const std::uint32_t> allowed);
   std::uint32_t draw(std::span<const float> logits);
 
   SamplerOptions options_;
   std::uint64_t state_;
   std::vector<std::uint32_t> recent_;
   std::unordered_map<std::uint32_t, int> picked_;  // how often, if that is penalized
-  std::vector<float> penalized_;
+  std::vector<float> changed_;
 };
 
 }  // namespace nibble

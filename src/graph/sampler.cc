@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "graph/runtime.h"
 
@@ -61,20 +62,24 @@ void Sampler::accept(std::uint32_t token) {
   recent_.push_back(token);
 }
 
-/// The logits with penalties and bias.
-std::span<const float> Sampler::penalize(std::span<const float> logits) {
-  if (recent_.empty() && picked_.empty() && options_.bias.empty()) return logits;
-  penalized_.assign(logits.begin(), logits.end());
+/// The logits with penalties and bias; minus infinity is what may not be picked.
+std::span<const float> Sampler::change(std::span<const float> logits,
+                                       std::span<const std::uint32_t> allowed) {
+  if (recent_.empty() && picked_.empty() && options_.bias.empty() && allowed.empty()) return logits;
+  changed_.assign(logits.begin(), logits.end());
   for (const std::uint32_t token : recent_) {  // each once, however often it occurs
     if (token >= logits.size()) continue;
     const float logit = logits[token], penalty = options_.repetition_penalty;
-    penalized_[token] = logit > 0 ? logit / penalty : logit * penalty;
+    changed_[token] = logit > 0 ? logit / penalty : logit * penalty;
   }
   for (const auto& [token, count] : picked_)
-    penalized_[token] -= options_.presence_penalty + options_.frequency_penalty * float(count);
+    changed_[token] -= options_.presence_penalty + options_.frequency_penalty * float(count);
   for (const auto& [token, bias] : options_.bias)
-    if (token < logits.size()) penalized_[token] += bias;
-  return penalized_;
+    if (token < logits.size()) changed_[token] += bias;
+  for (std::size_t i = 0; i < logits.size() && !allowed.empty(); ++i)
+    if (i / 32 >= allowed.size() || (allowed[i / 32] >> (i % 32) & 1) == 0)
+      changed_[i] = -std::numeric_limits<float>::infinity();
+  return changed_;
 }
 
 std::uint32_t Sampler::draw(std::span<const float> logits) {
@@ -83,7 +88,8 @@ std::uint32_t Sampler::draw(std::span<const float> logits) {
   std::vector<Candidate> candidates;
   candidates.reserve(logits.size());
   for (std::size_t i = 0; i < logits.size(); ++i)
-    candidates.push_back({std::uint32_t(i), logits[i], std::exp(double(logits[i]) - best)});
+    if (std::isfinite(logits[i]))
+      candidates.push_back({std::uint32_t(i), logits[i], std::exp(double(logits[i]) - best)});
   const auto top_k = std::size_t(std::max(0, options_.top_k));
   if (top_k > 0 && top_k < candidates.size()) {
     std::nth_element(candidates.begin(), candidates.begin() + std::ptrdiff_t(top_k) - 1,
@@ -101,8 +107,8 @@ std::uint32_t Sampler::draw(std::span<const float> logits) {
   return candidates.back().token;  // only if rounding ate the last candidate's share
 }
 
-std::uint32_t Sampler::pick(std::span<const float> logits) {
-  const auto scores = penalize(logits);
+std::uint32_t Sampler::pick(std::span<const float> logits, std::span<const std::uint32_t> allowed) {
+  const auto scores = change(logits, allowed);
   const std::uint32_t token = options_.temperature > 0 ? draw(scores) : best_of(scores);
   accept(token);
   if (options_.presence_penalty != 0 || options_.frequency_penalty != 0) ++picked_[token];

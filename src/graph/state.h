@@ -22,6 +22,8 @@ struct Runtime::State {
 
   /// Finds the weights of nodes and appends them to `steps`.
   void compile(const std::vector<Node>& nodes, std::vector<Step>& steps) const;
+  /// All weights are there: makes the steps of the graph, or of one block (< 0: all).
+  void connect(int block);
 
   std::string path;  // of the model, for errors
   Graph graph;

@@ -72,8 +72,9 @@ PackedView::Number number_of(const Layout& layout) {
 /// Where the arrays of a quantized matrix lie in its storage.
 struct Parts {
   std::size_t weights, d, dmin, sub_scale, sub_min, zero, table, end;
-  Parts(const Layout& layout, const Coding& coding, std::size_t block, std::size_t padded,
-        std::size_t columns) {
+  Parts(const Format& format, const Coding& coding, std::size_t padded, std::size_t columns) {
+    const Layout& layout = format.layout();
+    const std::size_t block = std::size_t(format.block());
     const bool nested = layout.scales == Layout::Scales::nested;
     const std::size_t values = padded * columns, blocks = values / block,
                       subs = values / std::size_t(layout.sub),
@@ -205,13 +206,23 @@ void pack_values(const std::byte* in, std::int64_t rows, std::int64_t columns, s
 }
 
 struct Plain {
-  const char* id;
+  std::string_view id;
   Packing packing;
   void (*pack)(const std::byte*, std::int64_t, std::int64_t, std::byte*);
 };
 constexpr Plain kPlain[] = {{"f32", Packing::f32, pack_values<std::uint32_t>},
                             {"f16", Packing::f16, pack_values<std::uint16_t>},
                             {"bf16", Packing::bf16, pack_values<std::uint16_t>}};
+
+/// nullptr: quantized.
+const Plain* plain_of(const Format& format) {
+  const auto* found = std::ranges::find(kPlain, format.id(), &Plain::id);
+  return found == std::end(kPlain) ? nullptr : found;
+}
+
+std::size_t padded_rows(std::int64_t rows) {
+  return std::size_t((rows + kPanelRows - 1) / kPanelRows * kPanelRows);
+}
 
 /// Levels that are no small integers: as float32.
 Result<Matrix> pack_decoded(const Format& format, std::int64_t rows, std::int64_t columns,
@@ -260,26 +271,11 @@ Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_
 
   if (!format.layout().values.empty()) return pack_decoded(format, rows, columns, bytes, pool, isa);
 
-  Matrix m;
+  Matrix m = lay_out(format, rows, columns, isa);
   const std::int64_t panels = (rows + kPanelRows - 1) / kPanelRows;
-  const std::size_t padded = std::size_t(panels * kPanelRows),
-                    row_bytes = format.row_bytes(columns);
-  m.view_.rows = rows, m.view_.columns = columns;
-  const auto plain = std::find_if(std::begin(kPlain), std::end(kPlain),
-                                  [&](const Plain& p) { return p.id == format.id(); });
-  const Layout& layout = format.layout();
-  const Coding coding = coding_of(format);
-  const Parts parts(layout, coding, std::size_t(format.block()), padded, std::size_t(columns));
-  const bool is_plain = plain != std::end(kPlain);
-  m.view_.packing = is_plain ? plain->packing : coding.packing;
-  m.kernel_ = find_kernel(m.view_.packing, isa);
-  NIBBLE_CHECK(m.kernel_ != nullptr);
-  m.bytes_ = is_plain ? padded * row_bytes : parts.end;
-  m.storage_ = allocate(m.bytes_);
+  const std::size_t row_bytes = format.row_bytes(std::size_t(columns));
   std::byte* base = m.storage_.get();
-  m.view_.weights = reinterpret_cast<const std::uint8_t*>(base);
-
-  if (is_plain) {
+  if (const Plain* plain = plain_of(format)) {
     pool.run(panels, 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t p = begin; p < end; ++p)
         plain->pack(bytes.data() + std::size_t(p * kPanelRows) * row_bytes,
@@ -288,7 +284,41 @@ Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_
     });
     return m;
   }
+  const Coding coding = coding_of(format);
+  const Parts parts(format, coding, padded_rows(rows), std::size_t(columns));
+  const Packer packer(format, coding, parts, columns, base);
+  if (rows % kPanelRows != 0) std::memset(base, 0, parts.table);
+  pool.run(panels, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin * kPanelRows; r < std::min(rows, end * kPanelRows); ++r)
+      packer.pack_row(r, bytes.data() + std::size_t(r) * row_bytes);
+  });
+  return m;
+}
 
+std::uint64_t Matrix::packed_bytes(const Format& format, std::int64_t rows, std::int64_t columns) {
+  const Format& stored = format.layout().values.empty() ? format : *find_format("f32");
+  const std::size_t padded = padded_rows(rows);
+  if (plain_of(stored)) return padded * stored.row_bytes(std::size_t(columns));
+  return Parts(stored, coding_of(stored), padded, std::size_t(columns)).end;
+}
+
+Matrix Matrix::lay_out(const Format& format, std::int64_t rows, std::int64_t columns,
+                       std::string_view isa) {
+  Matrix m;
+  const Plain* plain = plain_of(format);
+  const Coding coding = coding_of(format);
+  m.view_.rows = rows, m.view_.columns = columns;
+  m.view_.packing = plain ? plain->packing : coding.packing;
+  m.kernel_ = find_kernel(m.view_.packing, isa);
+  NIBBLE_CHECK(m.kernel_ != nullptr);
+  m.bytes_ = packed_bytes(format, rows, columns);
+  m.storage_ = allocate(m.bytes_);
+  std::byte* base = m.storage_.get();
+  m.view_.weights = reinterpret_cast<const std::uint8_t*>(base);
+  if (plain) return m;
+
+  const Layout& layout = format.layout();
+  const Parts parts(format, coding, padded_rows(rows), std::size_t(columns));
   const bool nested = layout.scales == Layout::Scales::nested;
   m.view_.sub = std::min(layout.sub, 32), m.view_.block = format.block();
   m.view_.number = number_of(layout), m.view_.unit = layout.unit;
@@ -303,12 +333,16 @@ Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_
     m.view_.sub_min = reinterpret_cast<const std::uint8_t*>(base + parts.sub_min);
   if (coding.named) m.view_.table = reinterpret_cast<const std::uint8_t*>(base + parts.table);
   std::memcpy(base + parts.table, coding.table.data(), coding.table.size());
-  const Packer packer(format, coding, parts, columns, base);
-  if (rows % kPanelRows != 0) std::memset(base, 0, parts.table);
-  pool.run(panels, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t r = begin * kPanelRows; r < std::min(rows, end * kPanelRows); ++r)
-      packer.pack_row(r, bytes.data() + std::size_t(r) * row_bytes);
-  });
+  return m;
+}
+
+Matrix Matrix::blank(const Format& format, std::int64_t rows, std::int64_t columns) {
+  const bool decoded = !format.layout().values.empty();
+  const Format& stored = decoded ? *find_format("f32") : format;
+  Matrix m = lay_out(stored, rows, columns, active_isa());
+  const bool coded = m.view_.d != nullptr;
+  const std::size_t table = align(sizeof(Coding::table));
+  std::memset(m.storage_.get(), 0, m.bytes_ - (coded ? table : 0));
   return m;
 }
 

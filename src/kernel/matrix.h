@@ -35,6 +35,11 @@ class Matrix {
   static Result<Matrix> pack(const Format& format, std::int64_t rows, std::int64_t columns,
                              std::span<const std::byte> bytes, ThreadPool& pool,
                              std::string_view isa);
+  /// A matrix of zeros as pack() lays it out, at once: for measuring. A NIBBLE_ISA that does not
+  /// run here is the caller's fault.
+  static Matrix blank(const Format& format, std::int64_t rows, std::int64_t columns);
+  /// Bytes of memory that a packed matrix takes.
+  static std::uint64_t packed_bytes(const Format& format, std::int64_t rows, std::int64_t columns);
 
   std::int64_t rows() const { return view_.rows; }
   std::int64_t columns() const { return view_.columns; }
@@ -53,6 +58,10 @@ class Matrix {
   void row(std::int64_t index, float* out) const;
 
  private:
+  /// A packed matrix whose arrays are to be filled.
+  static Matrix lay_out(const Format& format, std::int64_t rows, std::int64_t columns,
+                        std::string_view isa);
+
   PackedView view_{};
   const Kernel* kernel_ = nullptr;
   std::size_t bytes_ = 0;

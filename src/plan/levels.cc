@@ -129,6 +129,10 @@ constexpr Level kLevels[] = {
     {"F32", 0, "f32", "f32", {}},
 };
 
+constexpr std::string_view kUsualLevels[] = {"Q8_0",   "Q6_K",  "Q5_K_M",  "Q4_K_M", "Q4_K_S",
+                                             "IQ4_XS", "Q4_0",  "Q3_K_M",  "IQ3_M",  "IQ3_XXS",
+                                             "Q2_K",   "IQ2_M", "IQ2_XXS", "IQ1_M"};
+
 struct Pair {
   std::string_view from, to;
 };
@@ -228,6 +232,8 @@ bool is_quantizable(std::string_view tensor, std::size_t dims) {
 }
 
 std::span<const Level> level_table() { return kLevels; }
+
+std::span<const std::string_view> usual_levels() { return kUsualLevels; }
 
 const Level* find_level(std::string_view name) {
   std::string wanted = upper(name);

@@ -58,6 +58,8 @@ struct Level {
 };
 
 std::span<const Level> level_table();
+/// Those that people choose from, the largest first.
+std::span<const std::string_view> usual_levels();
 /// Names in any case, and aliases (Q4_K is Q4_K_M). nullptr if there is none.
 const Level* find_level(std::string_view name);
 

@@ -21,6 +21,8 @@ int first_number(const Metadata& metadata, const std::string& key) {
   return number ? int(std::min<std::uint64_t>(*number, 1u << 20)) : 0;
 }
 
+}  // namespace
+
 PlanInput plan_input_of(const Metadata& metadata, std::vector<TensorInfo> tensors) {
   PlanInput input;
   if (const auto arch = metadata.text("general.architecture")) input.arch = *arch;
@@ -35,6 +37,8 @@ PlanInput plan_input_of(const Metadata& metadata, std::vector<TensorInfo> tensor
   input.tensors = std::move(tensors);
   return input;
 }
+
+namespace {
 
 class GgufCheckpoint final : public Checkpoint {
  public:
@@ -85,10 +89,13 @@ class ModelCheckpoint final : public Checkpoint {
   const PlanInput& plan_input() const override { return plan_input_; }
   const Model* model() const override { return &model_; }
   Result<Metadata> metadata() const override {
-    Metadata metadata = gguf_metadata(model_);
-    NIBBLE_TRY_IN(source().path(), const Tokenizer tokenizer, Tokenizer::open(source()));
-    NIBBLE_DO_IN(source().path(), tokenizer.to_gguf(metadata, model_.config().vocab));
-    return metadata;
+    if (metadata_.entries().empty()) {
+      Metadata metadata = gguf_metadata(model_);
+      NIBBLE_TRY_IN(source().path(), const Tokenizer tokenizer, Tokenizer::open(source()));
+      NIBBLE_DO_IN(source().path(), tokenizer.to_gguf(metadata, model_.config().vocab));
+      metadata_ = std::move(metadata);
+    }
+    return metadata_;
   }
 
   void load_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
@@ -107,6 +114,7 @@ class ModelCheckpoint final : public Checkpoint {
  private:
   Model model_;
   PlanInput plan_input_;
+  mutable Metadata metadata_;  // read once: vocabularies are large
 };
 
 /// A checkpoint with other values.

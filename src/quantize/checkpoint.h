@@ -13,6 +13,9 @@
 
 namespace nibble {
 
+/// What a plan needs to know, by the keys of a GGUF and its tensors.
+PlanInput plan_input_of(const Metadata& metadata, std::vector<TensorInfo> tensors);
+
 class Checkpoint {
  public:
   virtual ~Checkpoint() = default;

@@ -326,7 +326,9 @@ Status check_needs(const Target& target) {
 
 Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progress& progress) {
   NIBBLE_DO(check_budget(options));
-  NIBBLE_TRY(job.checkpoint, Checkpoint::open(options.source));
+  if (!job.checkpoint) {
+    NIBBLE_TRY(job.checkpoint, Checkpoint::open(options.source));
+  }
   NIBBLE_TRY(job.recipe, recipe_of(options, plan_only, progress));
   NIBBLE_TRY(job.rounder, rounder_of(job.recipe));
   NIBBLE_TRY(job.transforms, transforms_of(job.recipe));
@@ -368,6 +370,12 @@ Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progres
   if (!budgeted) return {};
   NIBBLE_DO(fit(job, options, overrides, progress));
   return plan(job, options, target, overrides);
+}
+
+Status plan_again(Job& job, const QuantizeOptions& options, const std::string& text) {
+  NIBBLE_TRY(const Target target, parse_target(text));
+  job.recipe.target = text;
+  return plan(job, options, target, {});
 }
 
 QuantizeReport report_of(const Job& job) {

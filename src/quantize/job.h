@@ -47,8 +47,12 @@ struct Job {
 bool copied(const Job& job, std::size_t index);
 
 /// `plan_only`: nothing is written, not even a journal, and importance is not looked for where only
-/// whether there is any matters to a plan. An error leaves what was prepared in `job`.
+/// whether there is any matters to a plan. An error leaves what was prepared in `job`. A checkpoint
+/// that the job has already is taken in place of options.source.
 Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progress& progress);
+
+/// The plan for another target, of a job that was prepared with plan_only.
+Status plan_again(Job& job, const QuantizeOptions& options, const std::string& target);
 
 /// What is known before the first weight is rounded.
 QuantizeReport report_of(const Job& job);

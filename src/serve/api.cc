@@ -217,6 +217,7 @@ Result<std::vector<ChoiceResult>> collect(JobStream& stream) {
       return fail(ErrorCode::internal, "{}", event->error);
     choice.finish = *event->finish;
     choice.embedding = std::move(event->embedding);
+    choice.logits = std::move(event->logits);
     ++finished;
   }
   if (finished < stream.request().choices)
@@ -240,19 +241,22 @@ Result<Embeddings> embed(const std::shared_ptr<ServedModel>& model,
   return out;
 }
 
-std::string base64_floats(const std::vector<float>& values) {
+std::string base64(std::string_view bytes) {
   constexpr const char* kDigits =
       "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  const auto* bytes = reinterpret_cast<const std::uint8_t*>(values.data());
-  const std::size_t size = values.size() * sizeof(float);
   std::string out;
-  for (std::size_t i = 0; i < size; i += 3) {
+  for (std::size_t i = 0; i < bytes.size(); i += 3) {
     std::uint32_t group = 0;
-    for (std::size_t k = 0; k < 3; ++k) group = group << 8 | (i + k < size ? bytes[i + k] : 0u);
+    for (std::size_t k = 0; k < 3; ++k)
+      group = group << 8 | (i + k < bytes.size() ? std::uint8_t(bytes[i + k]) : 0u);
     for (std::size_t k = 0; k < 4; ++k)
-      out += i + k <= size ? kDigits[group >> (18 - 6 * k) & 63] : '=';
+      out += i + k <= bytes.size() ? kDigits[group >> (18 - 6 * k) & 63] : '=';
   }
   return out;
+}
+
+std::string base64_floats(const std::vector<float>& values) {
+  return base64({reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)});
 }
 
 std::string valid_utf8(const std::string& text) {

@@ -32,6 +32,11 @@ Result<std::vector<std::string>> strings_field(const Json& body, const char* fie
 /// objects. Errors name the message.
 Result<Json> chat_messages(const Json& body);
 bool has_tools(const Json& body);
+/// Makes the answer follow a JSON schema, an object. Its fields come in the schema's order.
+Status follow_schema(const ServedModel& model, OrderedJson schema, GenerationRequest& request);
+/// Makes the answer a call of the tool of that name; empty: of any of the tools, a list.
+Status follow_tools(const ServedModel& model, const OrderedJson& tools, const std::string& name,
+                    GenerationRequest& request);
 /// The tokens of a chat, with what is to be answered open at the end.
 Result<std::vector<Token>> chat_prompt(const ServedModel& model, const Json& messages,
                                        const Json& variables);
@@ -78,6 +83,7 @@ struct ChoiceResult {
   FinishReason finish = FinishReason::failed;
   std::uint32_t tokens = 0;
   std::vector<float> embedding;
+  std::vector<float> logits;  // [scored][vocab]
 };
 
 /// Hands a request to the model. Error (io): too many wait already.
@@ -96,6 +102,7 @@ struct Embeddings {
 Result<Embeddings> embed(const std::shared_ptr<ServedModel>& model,
                          const std::vector<std::vector<Token>>& texts, const ApiLimits& limits,
                          const ServerRequest& http);
+std::string base64(std::string_view bytes);
 /// Little-endian floats in base64.
 std::string base64_floats(const std::vector<float>& values);
 /// The text with bytes that are not UTF-8 replaced.

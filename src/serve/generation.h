@@ -13,6 +13,7 @@
 
 #include "base/result.h"
 #include "graph/runtime.h"
+#include "text/grammar.h"
 #include "text/tokenizer.h"
 
 namespace nibble {
@@ -23,8 +24,10 @@ struct GenerationRequest {
   std::uint32_t limit = 0;      // tokens
   std::vector<std::string> stop = {};
   int choices = 1;
-  std::optional<int> top_logprobs = {};  // logprobs are wanted, with this many alternatives
-  bool embed = false;                    // instead of text: the mean of the final hidden states
+  std::optional<int> top_logprobs = {};         // logprobs are wanted, with this many alternatives
+  std::shared_ptr<const Matcher> grammar = {};  // that the text must follow; null: none
+  bool embed = false;        // instead of text: the mean of the final hidden states
+  std::uint32_t scored = 0;  // instead of text: the logits of that many last tokens of the prompt
 };
 
 enum class FinishReason { stop, length, failed };
@@ -48,7 +51,8 @@ struct GenerationEvent {
   std::optional<FinishReason> finish = {};  // the last event of the choice
   std::string error = {};                   // failed: why
   std::vector<float> embedding = {};
-  std::uint32_t reused = 0;  // tokens of the prompt that were in the cache
+  std::vector<float> logits = {};  // [scored][vocab]
+  std::uint32_t reused = 0;        // tokens of the prompt that were in the cache
 };
 
 /// A request under way, between the thread of a client and that of a model.

@@ -36,6 +36,12 @@ int socket_of(MHD_Connection* connection) {
   return info ? info->connect_fd : -1;
 }
 
+/// Empty: the request has none.
+std::string header(MHD_Connection* connection, const char* name) {
+  const char* value = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, name);
+  return value ? value : "";
+}
+
 /// A client that has shut down its side is taken for gone: there is nobody to answer.
 bool is_closed(int socket) {
   char byte;
@@ -134,8 +140,8 @@ struct HttpServer::State {
       *closure = incoming;
       ++state.under_way;
       incoming->request.method = method, incoming->request.path = url;
-      const char* key = MHD_lookup_connection_value(connection, MHD_HEADER_KIND, "Authorization");
-      if (key) incoming->request.authorization = key;
+      incoming->request.authorization = header(connection, "Authorization");
+      incoming->request.if_none_match = header(connection, "If-None-Match");
       return MHD_YES;
     }
     auto& incoming = *static_cast<Incoming*>(*closure);

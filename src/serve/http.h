@@ -16,6 +16,7 @@ namespace nibble {
 struct ServerRequest {
   std::string method, path, body;
   std::string authorization;      // that header, or empty
+  std::string if_none_match;      // the same
   std::function<bool()> is_gone;  // the client has closed the connection
 };
 

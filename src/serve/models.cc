@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/human.h"
+#include "graph/memory.h"
 
 namespace nibble {
 namespace {
@@ -49,6 +50,14 @@ Result<std::shared_ptr<ServedModel>> ServedModel::load(const std::string& name,
   return out;
 }
 
+Result<const GrammarCompiler*> ServedModel::grammar_compiler() const {
+  const std::lock_guard lock(mutex_);
+  if (!grammar_compiler_) {
+    NIBBLE_TRY(grammar_compiler_, tokenizer_.grammar_compiler(config().vocab));
+  }
+  return &*grammar_compiler_;
+}
+
 Status ModelTable::add(const std::string& name, const std::string& path) {
   NIBBLE_TRY(const Model model, Model::open(path));
   NIBBLE_TRY_IN(path, const Tokenizer tokenizer, Tokenizer::open(model.source()));
@@ -61,7 +70,7 @@ Status ModelTable::add(const std::string& name, const std::string& path) {
   }
   const auto by_size = [](const auto& a, const auto& b) { return a.second < b.second; };
   entry.format = std::max_element(formats.begin(), formats.end(), by_size)->first;
-  entry.needed = entry.file_bytes + cache_bytes(model.config(), options_);
+  entry.needed = weight_bytes(model.tensors()) + cache_bytes(model.config(), options_);
   entry.architecture = model.config().arch;
   entry.context = model.config().context, entry.hidden = model.config().hidden;
   entry.created = modified(path);

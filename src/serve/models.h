@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,8 @@ class ServedModel {
   const ModelConfig& config() const { return runtime_->graph().config; }
   std::uint32_t context() const { return context_; }
   std::uint64_t bytes() const { return bytes_; }  // weights, and caches when they are full
+  /// Made when it is asked for first.
+  Result<const GrammarCompiler*> grammar_compiler() const;
   Scheduler& scheduler() { return *scheduler_; }
   const Scheduler& scheduler() const { return *scheduler_; }
 
@@ -47,6 +50,8 @@ class ServedModel {
   std::unique_ptr<Runtime> runtime_;
   std::uint32_t context_ = 0;
   std::uint64_t bytes_ = 0;
+  mutable std::mutex mutex_;  // of what follows
+  mutable std::optional<GrammarCompiler> grammar_compiler_;
   std::unique_ptr<Scheduler> scheduler_;  // ends before what it refers to
 };
 
@@ -80,6 +85,7 @@ class ModelTable {
   std::vector<ModelEntry> entries() const;
   const std::string& first() const { return order_.front(); }
   bool idle() const;
+  int threads() const { return options_.threads; }
 
  private:
   Status make_room(std::uint64_t bytes);

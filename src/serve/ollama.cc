@@ -214,6 +214,9 @@ ServerReply respond(ModelTable& models, const ApiLimits& limits, const ServerReq
   }
   auto request = parse(*body, **model, limits);
   if (!request) return ollama_error(request.error());
+  const auto ordered = OrderedJson::parse(http.body);
+  if (const auto parsed = parse_ollama_format(ordered, **model, *request); !parsed)
+    return ollama_error(parsed.error());
   auto stream = start_job(std::move(*model), request->generation, limits, http);
   if (!stream) return ollama_error(stream.error());
   const bool streams = request->stream;

@@ -22,6 +22,9 @@ struct OllamaRequest {
 
 /// "options", "stream", "keep_alive": all but the prompt.
 Result<OllamaRequest> parse_ollama(const Json& body, const ApiLimits& limits);
+/// "format": "json" or a schema.
+Status parse_ollama_format(const OrderedJson& body, const ServedModel& model,
+                           OllamaRequest& request);
 /// An error in Ollama's form.
 ServerReply ollama_error(const Error& error);
 

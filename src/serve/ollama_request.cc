@@ -44,12 +44,19 @@ Result<OllamaRequest> parse_ollama(const Json& body, const ApiLimits& limits) {
   const bool given = body.contains("options") && body["options"].is_object();
   NIBBLE_DO(parse_options(given ? body["options"] : Json::object(), limits, request.generation));
   NIBBLE_TRY(request.stream, json_bool_or(body, "stream", true));
-  const bool constrained = body.contains("format") && !body["format"].empty() &&
-                           !body["format"].is_null() && body["format"] != "";
-  if (constrained)
-    return fail(ErrorCode::unsupported, "field 'format': constrained answers are not supported");
   request.unload = unloads(body);
   return request;
+}
+
+Status parse_ollama_format(const OrderedJson& body, const ServedModel& model,
+                           OllamaRequest& request) {
+  if (!body.contains("format") || body["format"].is_null() || body["format"] == "") return {};
+  OrderedJson format = body["format"];
+  if (format == "json") format = {{"type", "object"}};
+  if (!format.is_object())
+    return fail(ErrorCode::invalid, "field 'format' must be \"json\" or a JSON schema");
+  NIBBLE_DO_IN("field 'format'", follow_schema(model, std::move(format), request.generation));
+  return {};
 }
 
 ServerReply ollama_error(const Error& error) {

@@ -236,23 +236,7 @@ ServerReply answer(std::shared_ptr<ServedModel> model, OpenAiRequest request,
   return reply;
 }
 
-Result<OpenAiRequest> completion_request(const Json& body, const ServedModel& model,
-                                         const ApiLimits& limits) {
-  NIBBLE_TRY(OpenAiRequest request, parse_openai(body, limits));
-  if (request.generation.limit == 0) request.generation.limit = 16;  // what OpenAI's API does
-  NIBBLE_TRY(request.generation.prompt, token_prompt(body, "prompt", model));
-  NIBBLE_DO(fit_context(model, request.generation));
-  return request;
-}
-
-Result<OpenAiRequest> chat_request(const Json& body, const ServedModel& model,
-                                   const ApiLimits& limits) {
-  NIBBLE_TRY(OpenAiRequest request, parse_openai(body, limits));
-  NIBBLE_DO(parse_openai_chat(body, model, request));
-  return request;
-}
-
-using Parse = Result<OpenAiRequest>(const Json&, const ServedModel&, const ApiLimits&);
+using Parse = Status(const Json&, const OrderedJson&, const ServedModel&, OpenAiRequest&);
 
 ServerReply respond(ModelTable& models, const ApiLimits& limits, const ServerRequest& http,
                     Parse* parse) {
@@ -260,8 +244,11 @@ ServerReply respond(ModelTable& models, const ApiLimits& limits, const ServerReq
   if (!body) return reply_to(body.error());
   auto model = find_model(models, *body);
   if (!model) return no_model(model.error());
-  auto request = parse(*body, **model, limits);
+  auto request = parse_openai(*body, limits);
   if (!request) return reply_to(request.error());
+  const auto ordered = OrderedJson::parse(http.body);
+  if (const auto parsed = parse(*body, ordered, **model, *request); !parsed)
+    return reply_to(parsed.error());
   return answer(std::move(*model), std::move(*request), limits, http);
 }
 
@@ -278,12 +265,12 @@ ServerReply openai_models(const ModelTable& models) {
 }
 
 ServerReply openai_chat(ModelTable& models, const ApiLimits& limits, const ServerRequest& http) {
-  return respond(models, limits, http, chat_request);
+  return respond(models, limits, http, parse_openai_chat);
 }
 
 ServerReply openai_completions(ModelTable& models, const ApiLimits& limits,
                                const ServerRequest& http) {
-  return respond(models, limits, http, completion_request);
+  return respond(models, limits, http, parse_openai_text);
 }
 
 ServerReply openai_embeddings(ModelTable& models, const ApiLimits& limits,

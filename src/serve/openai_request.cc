@@ -2,6 +2,7 @@
 #include <charconv>
 #include <random>
 
+#include "base/utf8.h"
 #include "serve/openai.h"
 
 namespace nibble {
@@ -62,22 +63,57 @@ Status parse_stream(const Json& body, OpenAiRequest& request) {
   return {};
 }
 
-/// "none", "auto"; what would force a call is refused rather than ignored.
-Result<bool> wants_tools(const Json& body) {
-  const bool given = has_tools(body);
-  if (!body.contains("tool_choice") || body["tool_choice"].is_null()) return given;
+/// "none", "auto", "required", or {"type": "function", "function": {"name": ...}}.
+Status parse_tool_choice(const Json& body, OpenAiRequest& request) {
+  request.tools = has_tools(body);
+  if (!body.contains("tool_choice") || body["tool_choice"].is_null()) return {};
   const Json& choice = body["tool_choice"];
-  if (choice == "none") return false;
-  if (choice == "auto") return given;
-  return fail(ErrorCode::invalid, "field 'tool_choice' can be \"auto\" or \"none\" here");
+  if (choice == "auto") return {};
+  if (choice == "none") {
+    request.tools = false;
+    return {};
+  }
+  if (!request.tools)
+    return fail(ErrorCode::invalid, "field 'tool_choice' wants a call, and there are no tools");
+  if (choice == "required") {
+    request.call = "";
+    return {};
+  }
+  if (!choice.is_object() || !choice.contains("function"))
+    return fail(ErrorCode::invalid,
+                "field 'tool_choice' must be \"none\", \"auto\", \"required\" or name a function");
+  NIBBLE_TRY_IN("field 'tool_choice'", request.call, json_string(choice["function"], "name"));
+  return {};
 }
 
-/// What would constrain the text is refused rather than ignored.
-Status check_format(const Json& body) {
-  if (!body.contains("response_format") || body["response_format"].is_null()) return {};
-  NIBBLE_TRY(const std::string type, json_string(body["response_format"], "type"));
-  if (type == "text") return {};
-  return fail(ErrorCode::unsupported, "field 'response_format': only \"text\" is supported");
+/// The schema in {"type": "json_schema", "json_schema": {"schema": {...}}}, any object in {"type":
+/// "json_object"}, null in {"type": "text"}.
+Result<OrderedJson> schema_of(const OrderedJson& format) {
+  const std::string type = format.is_object() ? format.value("type", OrderedJson()).dump() : "";
+  if (type == "\"text\"") return OrderedJson();
+  if (type == "\"json_object\"") return OrderedJson{{"type", "object"}};
+  if (type != "\"json_schema\"")
+    return fail(ErrorCode::invalid, "its type must be text, json_object or json_schema");
+  const auto named = format.find("json_schema");
+  if (named == format.end() || !named->is_object() || !named->contains("schema") ||
+      !(*named)["schema"].is_object())
+    return fail(ErrorCode::invalid, "it needs \"json_schema\" with an object \"schema\"");
+  return (*named)["schema"];
+}
+
+/// Compiles what the answer is to follow.
+Status parse_form(const OrderedJson& body, const ServedModel& model, OpenAiRequest& request) {
+  OrderedJson schema;
+  if (body.contains("response_format") && !body["response_format"].is_null()) {
+    NIBBLE_TRY_IN("field 'response_format'", schema, schema_of(body["response_format"]));
+  }
+  if (request.call && !schema.is_null())
+    return fail(ErrorCode::invalid, "'tool_choice' and 'response_format' want different answers");
+  if (request.call) return follow_tools(model, body["tools"], *request.call, request.generation);
+  if (schema.is_null()) return {};
+  NIBBLE_DO_IN("field 'response_format'",
+               follow_schema(model, std::move(schema), request.generation));
+  return {};
 }
 
 }  // namespace
@@ -89,7 +125,6 @@ Result<OpenAiRequest> parse_openai(const Json& body, const ApiLimits& limits) {
   NIBBLE_DO(parse_bias(body, generation.sampler));
   NIBBLE_DO(parse_logprobs(body, limits, generation.top_logprobs));
   NIBBLE_DO(parse_stream(body, request));
-  NIBBLE_DO(check_format(body));
   NIBBLE_TRY(generation.stop, strings_field(body, "stop", limits));
   NIBBLE_TRY(const auto choices, whole_field(body, "n", 1, 1, limits.choices));
   NIBBLE_TRY(const auto limit, whole_field(body, "max_tokens", 0, 1, UINT32_MAX));
@@ -98,9 +133,19 @@ Result<OpenAiRequest> parse_openai(const Json& body, const ApiLimits& limits) {
   return request;
 }
 
-Status parse_openai_chat(const Json& body, const ServedModel& model, OpenAiRequest& request) {
+Status parse_openai_text(const Json& body, const OrderedJson& ordered, const ServedModel& model,
+                         OpenAiRequest& request) {
+  if (request.generation.limit == 0) request.generation.limit = 16;  // what OpenAI's API does
+  NIBBLE_TRY(request.generation.prompt, token_prompt(body, "prompt", model));
+  NIBBLE_DO(parse_form(ordered, model, request));
+  return fit_context(model, request.generation);
+}
+
+Status parse_openai_chat(const Json& body, const OrderedJson& ordered, const ServedModel& model,
+                         OpenAiRequest& request) {
   request.chat = true;
-  NIBBLE_TRY(request.tools, wants_tools(body));
+  NIBBLE_DO(parse_tool_choice(body, request));
+  NIBBLE_DO(parse_form(ordered, model, request));
   NIBBLE_TRY(const Json messages, chat_messages(body));
   Json variables = Json::object();
   if (request.tools) variables["tools"] = body["tools"];

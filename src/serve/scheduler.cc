@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "eval/metrics.h"
+#include "serve/rate.h"
 #include "serve/stop.h"
 
 namespace nibble {
@@ -27,7 +28,8 @@ struct ServedSequence {
         stop(job->request.stop) {
     const auto& prompt = job->request.prompt;
     for (const Token token : prompt) sampler.accept(token);
-    reused = session.reuse(std::span(prompt).first(prompt.size() - 1));
+    const std::size_t computed = std::max(job->request.scored, 1u);
+    reused = session.reuse(std::span(prompt).first(prompt.size() - computed));
   }
 
   static SamplerOptions seeded(SamplerOptions options, int index) {
@@ -36,6 +38,17 @@ struct ServedSequence {
   }
   const std::vector<Token>& prompt() const { return job->request.prompt; }
   bool in_prompt() const { return session.position() < prompt().size(); }
+  /// The part of the prompt that comes next: up to the tokens that are scored, or those.
+  std::span<const Token> unread() const {
+    const auto rest = std::span(prompt()).subspan(session.position());
+    const std::size_t scored = job->request.scored;
+    return scored > 0 && rest.size() > scored ? rest.first(rest.size() - scored) : rest;
+  }
+  Logits wanted(std::size_t tokens) const {
+    const std::size_t end = session.position() + tokens, scored = job->request.scored;
+    if (scored > 0) return end + scored > prompt().size() ? Logits::all : Logits::none;
+    return end >= prompt().size() ? Logits::last : Logits::none;
+  }
 
   std::shared_ptr<GenerationJob> job;
   int choice;
@@ -43,6 +56,7 @@ struct ServedSequence {
   Sampler sampler;
   TextStream stream;
   StopMatcher stop;
+  std::optional<Matcher> matcher = {};  // of the grammar, if there is one
   std::uint32_t reused = 0, generated = 0;
   Token last = 0;              // generated and not yet run
   std::size_t portion = 0;     // tokens in the present step
@@ -80,17 +94,21 @@ struct Scheduler::State {
   std::condition_variable work;
   std::deque<Waiting> waiting;
   SchedulerCounts counts;
+  TokenRate generated, read;
   bool ending = false;
   std::thread thread;
 
   void run();
   bool wait_for_work();
   void admit();
+  void begin_grammar(ServedSequence& sequence) const;
   void drop_cancelled();
   void step();
   std::vector<Batch::Part> plan();
+  Result<Token> pick(ServedSequence& sequence, std::span<const float> logits, bool& complete) const;
   void advance(ServedSequence& sequence);
   void embed(ServedSequence& sequence);
+  void keep_logits(ServedSequence& sequence);
   void score(ServedSequence& sequence, std::span<const float> logits, Token token) const;
   void finish(ServedSequence& sequence, FinishReason reason, const std::string& error = "") const;
   void deliver();
@@ -117,9 +135,18 @@ void Scheduler::State::admit() {
     ++counts.active;
     lock.unlock();
     active.emplace_back(next.job, next.choice, runtime, tokenizer, options.context, pages);
+    begin_grammar(active.back());
     lock.lock();
     counts.reused_tokens += active.back().reused;
   }
+}
+
+void Scheduler::State::begin_grammar(ServedSequence& s) const {
+  if (!s.job->request.grammar) return;
+  if (auto matcher = s.job->request.grammar->split())
+    s.matcher = std::move(*matcher);
+  else
+    finish(s, FinishReason::failed, matcher.error().message());
 }
 
 void Scheduler::State::drop_cancelled() {
@@ -138,8 +165,7 @@ std::vector<Batch::Part> Scheduler::State::plan() {
   std::vector<Batch::Part> parts;
   const auto add = [&](ServedSequence& s, std::span<const Token> tokens) {
     s.part = parts.size(), s.portion = tokens.size();
-    const bool last = s.session.position() + tokens.size() >= s.prompt().size();
-    parts.push_back({&s.session, tokens, last ? Logits::last : Logits::none});
+    parts.push_back({&s.session, tokens, s.wanted(tokens.size())});
   };
   std::vector<ServedSequence*> prompts;
   for (ServedSequence& s : active) {
@@ -155,7 +181,7 @@ std::vector<Batch::Part> Scheduler::State::plan() {
   std::size_t used = 0;
   for (std::size_t i = 0; i < prompts.size() && used < budget; ++i) {
     ServedSequence& s = *prompts[(turn + i) % prompts.size()];
-    const auto rest = std::span(s.prompt()).subspan(s.session.position());
+    const auto rest = s.unread();
     const std::size_t most = prompts.size() == 1 ? budget : kPromptPortion;
     const std::size_t count = std::min({rest.size(), most, budget - used});
     add(s, rest.first(count));
@@ -192,17 +218,31 @@ void Scheduler::State::finish(ServedSequence& s, FinishReason reason,
   s.done = true;
 }
 
-/// Picks the next token of a sequence from the logits of the step. On any thread.
+/// The next token, as the grammar allows it. `complete`: none can follow.
+Result<Token> Scheduler::State::pick(ServedSequence& s, std::span<const float> logits,
+                                     bool& complete) const {
+  if (!s.matcher) return s.sampler.pick(logits);
+  NIBBLE_TRY(const auto allowed, s.matcher->allowed());
+  const Token token = s.sampler.pick(logits, allowed);
+  if (!tokenizer.ends_generation(token)) {
+    NIBBLE_TRY(complete, s.matcher->accept(token));
+  }
+  return token;
+}
+
+/// Goes on by a token from the logits of the step. On any thread.
 void Scheduler::State::advance(ServedSequence& s) {
   const auto logits = batch.logits(s.part);
   if (!logits) return finish(s, FinishReason::failed, "the model's output is not finite");
-  const Token token = s.sampler.pick(*logits);
-  if (tokenizer.ends_generation(token)) return finish(s, FinishReason::stop);
+  bool complete = false;
+  const auto token = pick(s, *logits, complete);
+  if (!token) return finish(s, FinishReason::failed, token.error().message());
+  if (tokenizer.ends_generation(*token)) return finish(s, FinishReason::stop);
   ++s.generated;
-  s.last = token;
-  if (s.job->request.top_logprobs) score(s, *logits, token);
-  s.event.text += s.stop.push(s.stream.push(token));
-  if (s.stop.found()) return finish(s, FinishReason::stop);
+  s.last = *token;
+  if (s.job->request.top_logprobs) score(s, *logits, *token);
+  s.event.text += s.stop.push(s.stream.push(*token));
+  if (s.stop.found() || complete) return finish(s, FinishReason::stop);
   const bool full = s.session.position() >= s.session.context();
   if (s.generated >= s.job->request.limit || full) finish(s, FinishReason::length);
 }
@@ -215,6 +255,13 @@ void Scheduler::State::embed(ServedSequence& s) {
   else
     return finish(s, FinishReason::failed, mean.error().message());
   finish(s, FinishReason::stop);
+}
+
+void Scheduler::State::keep_logits(ServedSequence& s) {
+  const auto logits = batch.logits(s.part);
+  if (!logits) return finish(s, FinishReason::failed, "the model's output is not finite");
+  s.event.logits.insert(s.event.logits.end(), logits->begin(), logits->end());
+  if (!s.in_prompt()) finish(s, FinishReason::stop);
 }
 
 void Scheduler::State::step() {
@@ -230,6 +277,8 @@ void Scheduler::State::step() {
   for (ServedSequence& s : active) {
     if (s.job->request.embed)
       embed(s), prompt_tokens += s.prompt().size();
+    else if (s.portion > 0 && !s.done && s.job->request.scored > 0)
+      keep_logits(s);
     else if (s.portion > 0 && !s.done && !s.in_prompt())
       ready.push_back(&s);
     if (s.generated == 0) prompt_tokens += s.portion;
@@ -240,6 +289,7 @@ void Scheduler::State::step() {
   const std::lock_guard lock(mutex);
   counts.generated_tokens += ready.size();
   counts.prompt_tokens += prompt_tokens;
+  generated.add(ready.size()), read.add(prompt_tokens);
   ++counts.steps;
 }
 
@@ -319,6 +369,7 @@ SchedulerCounts Scheduler::counts() const {
   const std::lock_guard lock(state_->mutex);
   SchedulerCounts out = state_->counts;
   out.waiting = state_->waiting.size();
+  out.prompt_rate = state_->read.per_second(), out.generated_rate = state_->generated.per_second();
   return out;
 }
 

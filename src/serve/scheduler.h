@@ -20,6 +20,7 @@ struct SchedulerCounts {
   std::uint64_t requests = 0, refused = 0, cancelled = 0, prompt_tokens = 0, reused_tokens = 0,
                 generated_tokens = 0, steps = 0;
   std::size_t active = 0, waiting = 0, pages = 0;
+  double prompt_rate = 0, generated_rate = 0;  // tokens a second, over the last seconds
 };
 
 class Scheduler {

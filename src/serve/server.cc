@@ -7,6 +7,7 @@
 #include "nibble/serve.h"
 #include "nibble/version.h"
 #include "serve/metrics.h"
+#include "serve/nibble.h"
 #include "serve/ollama.h"
 #include "serve/openai.h"
 
@@ -53,11 +54,15 @@ ServerReply Server::State::route(const ServerRequest& request) {
   if (post && path == "/api/chat") return ollama_chat(models, limits, request);
   if (post && path == "/api/embed") return ollama_embed(models, limits, request, false);
   if (post && path == "/api/embeddings") return ollama_embed(models, limits, request, true);
+  if (get && path == "/nibble/status") return nibble_status(models);
+  if (post && path == "/nibble/advise") return nibble_advise(models, request);
+  if (post && path == "/nibble/compare") return nibble_compare(models, limits, request);
   return error_reply(404, "there is no " + request.method + " " + path, "invalid_request_error");
 }
 
 ServerReply Server::State::answer(const ServerRequest& request) {
   if (request.path == "/health") return json_reply({{"status", "ok"}});
+  if (request.path == "/" && !takes_work(request)) return nibble_page(request);
   if (request.path == "/ready" && !draining) return json_reply({{"status", "ready"}});
   const std::string key = "Bearer " + options.api_key;
   if (!options.api_key.empty() && !same_secret(request.authorization, key))

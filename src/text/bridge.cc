@@ -111,6 +111,63 @@ std::optional<std::uint32_t> BridgeTokenizer::token_to_id(std::string_view token
 
 std::uint64_t BridgeTokenizer::id_limit() const { return nibble_tokenizer_id_limit(handle_.get()); }
 
+Result<GrammarCompiler> BridgeTokenizer::grammar_compiler(
+    std::size_t rows, std::span<const std::uint32_t> ends) const {
+  nibble_vocabulary* handle = nullptr;
+  Buffer error;
+  const std::int32_t status =
+      nibble_vocabulary_new(handle_.get(), rows, ends.data(), ends.size(), &handle, &error.raw);
+  if (status != NIBBLE_TEXT_OK) return fail(code_of(status), "{}", error.text());
+  return GrammarCompiler(handle, rows);
+}
+
+GrammarCompiler::GrammarCompiler(nibble_vocabulary* handle, std::size_t rows)
+    : handle_(handle, nibble_vocabulary_free), rows_(rows) {}
+
+Result<Matcher> GrammarCompiler::json_schema(const std::string& schema) const {
+  return compile(NIBBLE_GRAMMAR_JSON_SCHEMA, schema);
+}
+
+Result<Matcher> GrammarCompiler::rules(const std::string& text) const {
+  return compile(NIBBLE_GRAMMAR_LARK, text);
+}
+
+Result<Matcher> GrammarCompiler::compile(int kind, const std::string& text) const {
+  nibble_matcher* handle = nullptr;
+  Buffer error;
+  const std::int32_t status =
+      nibble_matcher_new(handle_.get(), kind, bytes(text), text.size(), &handle, &error.raw);
+  if (status != NIBBLE_TEXT_OK) return fail(code_of(status), "{}", error.text());
+  return Matcher(handle, (rows_ + 31) / 32);
+}
+
+Matcher::Matcher(nibble_matcher* handle, std::size_t words)
+    : handle_(handle, nibble_matcher_free), mask_(words) {}
+
+Result<Matcher> Matcher::split() const {
+  nibble_matcher* handle = nullptr;
+  Buffer error;
+  const std::int32_t status = nibble_matcher_split(handle_.get(), &handle, &error.raw);
+  if (status != NIBBLE_TEXT_OK) return fail(code_of(status), "{}", error.text());
+  return Matcher(handle, mask_.size());
+}
+
+Result<std::span<const std::uint32_t>> Matcher::allowed() {
+  Buffer error;
+  const std::int32_t status =
+      nibble_matcher_mask(handle_.get(), mask_.data(), mask_.size(), &error.raw);
+  if (status != NIBBLE_TEXT_OK) return fail(code_of(status), "{}", error.text());
+  return std::span<const std::uint32_t>(mask_);
+}
+
+Result<bool> Matcher::accept(std::uint32_t token) {
+  std::int32_t complete = 0;
+  Buffer error;
+  const std::int32_t status = nibble_matcher_accept(handle_.get(), token, &complete, &error.raw);
+  if (status != NIBBLE_TEXT_OK) return fail(code_of(status), "{}", error.text());
+  return complete != 0;
+}
+
 Result<std::string> bridge_render_chat(std::string_view chat_template, const Json& messages,
                                        const Json& variables) {
   const std::string messages_text = messages.dump(-1, ' ', false, Json::error_handler_t::replace);

@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "text/grammar.h"
 
 struct nibble_tokenizer;
 
@@ -30,6 +31,9 @@ class BridgeTokenizer {
   std::optional<std::uint32_t> token_to_id(std::string_view token) const;
   /// The largest id plus one.
   std::uint64_t id_limit() const;
+  /// For `rows` logits; `ends` are the tokens that end a text.
+  Result<GrammarCompiler> grammar_compiler(std::size_t rows,
+                                           std::span<const std::uint32_t> ends) const;
 
  private:
   std::shared_ptr<nibble_tokenizer> handle_;

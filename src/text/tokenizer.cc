@@ -212,6 +212,12 @@ bool Tokenizer::ends_generation(Token token) const { return state_->ends.contain
 bool Tokenizer::has_chat_template() const { return !state_->chat_template.empty(); }
 const std::string& Tokenizer::chat_template() const { return state_->chat_template; }
 
+Result<GrammarCompiler> Tokenizer::grammar_compiler(std::size_t rows) const {
+  std::vector<Token> ends(state_->ends.begin(), state_->ends.end());
+  std::erase_if(ends, [&](Token token) { return token >= rows; });
+  return state_->bridge.grammar_compiler(rows, ends);
+}
+
 Result<std::string> Tokenizer::render_chat(const Json& messages, bool add_generation_prompt,
                                            const Json& variables) const {
   if (!has_chat_template()) return fail(ErrorCode::invalid, "the model has no chat template");

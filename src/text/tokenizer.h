@@ -25,6 +25,8 @@ struct EncodeOptions {
       false;  // recognise "<|im_start|>" and friends in the text; else they are spelled as text
 };
 
+class GrammarCompiler;
+
 class Tokenizer {
  public:
   static Result<Tokenizer> from_hf(const HfFiles& files);
@@ -54,6 +56,9 @@ class Tokenizer {
   /// ...).
   Result<std::string> render_chat(const Json& messages, bool add_generation_prompt,
                                   const Json& variables = {}) const;
+
+  /// For grammars over `rows` logits. Error: the tokenizer has no token that ends a text.
+  Result<GrammarCompiler> grammar_compiler(std::size_t rows) const;
 
   /// Sets tokenizer.ggml.* and tokenizer.chat_template. `vocab`: rows of the embedding matrix;
   /// missing tokens are filled in as unused.

@@ -1,4 +1,5 @@
 // The text part of a build without the Rust crate (NIBBLE_TEXT=OFF): graphs run from token ids.
+#include "text/grammar.h"
 #include "text/tokenizer.h"
 
 namespace nibble {
@@ -37,6 +38,12 @@ const std::string& Tokenizer::chat_template() const { return state_->json; }
 Result<std::string> Tokenizer::render_chat(const Json&, bool, const Json&) const {
   return absent();
 }
+Result<GrammarCompiler> Tokenizer::grammar_compiler(std::size_t) const { return absent(); }
+Result<Matcher> GrammarCompiler::json_schema(const std::string&) const { return absent(); }
+Result<Matcher> GrammarCompiler::rules(const std::string&) const { return absent(); }
+Result<Matcher> Matcher::split() const { return absent(); }
+Result<std::span<const std::uint32_t>> Matcher::allowed() { return absent(); }
+Result<bool> Matcher::accept(std::uint32_t) { return absent(); }
 Status Tokenizer::to_gguf(Metadata&, std::uint32_t) const { return absent(); }
 const std::string& Tokenizer::json() const { return state_->json; }
 std::string TextStream::push(Token) { return ""; }

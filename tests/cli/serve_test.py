@@ -2,7 +2,9 @@
 
     serve_test.py 'PROGRAM'
 """
+import base64
 import concurrent.futures
+import hashlib
 import http.client
 import json
 import pathlib
@@ -143,6 +145,55 @@ def chat(server):
     assert with_tool["usage"]["prompt_tokens"] == len(prompt) + len("[weather]")
 
 
+SCHEMA = {"type": "object", "additionalProperties": False, "required": ["zebra", "count", "apple"],
+          "properties": {"zebra": {"enum": ["red", "green"]}, "count": {"type": "integer", "minimum": 10, "maximum": 99},
+                         "apple": {"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 3}}}
+
+
+def follows(text):
+    value = json.loads(text)
+    assert list(value) == ["zebra", "count", "apple"], text  # in the schema's order
+    assert value["zebra"] in ("red", "green") and 10 <= value["count"] <= 99 and type(value["count"]) is int, text
+    assert 1 <= len(value["apple"]) <= 3 and all(type(x) is bool for x in value["apple"]), text
+
+
+def constrained(server, name):
+    """What random weights write follows a schema none the less, and is a call where one is wanted."""
+    ask = {"messages": [{"role": "user", "content": "b"}], "max_tokens": 400}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}}
+    for temperature in (0, 1, 3):
+        choices = server.json("/v1/chat/completions", {**ask, "n": 3, "seed": 5, "temperature": temperature, "response_format": form})["choices"]
+        for choice in choices:
+            assert choice["finish_reason"] == "stop", choice
+            follows(choice["message"]["content"])
+    assert len({c["message"]["content"] for c in choices}) > 1
+    chunks = server.events("/v1/completions", {"prompt": "a", "max_tokens": 400, "seed": 1, "response_format": form})
+    follows("".join(c["choices"][0]["text"] for c in chunks))
+    whole = server.json("/api/chat", {"model": name, "stream": False, "format": SCHEMA, "messages": ask["messages"]})
+    follows(whole["message"]["content"])
+    for path, more in (("/v1/chat/completions", {**ask, "response_format": {"type": "json_object"}, "logit_bias": {"93": 100}}),):
+        text = server.json(path, more)["choices"][0]["message"]["content"]
+        assert json.loads(text) == {}, text  # id 93 is "}", which ends the object at once
+
+    tools = [{"type": "function", "function": {"name": n, "parameters": SCHEMA}} for n in ("first", "second")]
+    for choice, names in (("required", ("first", "second")), ({"type": "function", "function": {"name": "second"}}, ("second",))):
+        answer = server.json("/v1/chat/completions", {**ask, "tools": tools, "tool_choice": choice})["choices"][0]
+        call = answer["message"]["tool_calls"][0]["function"]
+        assert answer["finish_reason"] == "tool_calls" and call["name"] in names, answer
+        assert json.loads(call["arguments"]).keys() == SCHEMA["properties"].keys()
+    none = {"type": "function", "function": {"name": "third"}}
+    for more, said in (({"tool_choice": "required"}, "no tools"), ({"tools": tools, "tool_choice": none}, "'third'"),
+                       ({"tools": [{}], "tool_choice": "required"}, "tools[0]"), ({"tool_choice": 3, "tools": tools}, "tool_choice"),
+                       ({"tools": tools, "tool_choice": "required", "response_format": form}, "different answers"),
+                       ({"response_format": {"type": "xml"}}, "json_schema"), ({"response_format": 3}, "response_format"),
+                       ({"response_format": {"type": "json_schema"}}, "'response_format'"),
+                       ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "whatever"}}}}, "whatever"),
+                       ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "#/none"}}}}, "none")):
+        error = server.json("/v1/chat/completions", {**ask, **more}, 400)["error"]["message"]
+        assert said in error and len(error) < 500, error
+    assert "'format'" in server.json("/api/chat", {"model": name, "format": 3, "messages": ask["messages"]}, 400)["error"]
+
+
 def ollama(server, name):
     ask = {"model": name + ":latest", "options": {"temperature": 0, "num_predict": 9, "repeat_penalty": 1}}
     message = [{"role": "user", "content": "b"}]
@@ -175,7 +226,6 @@ def embeddings(server):
 
 
 def errors(server, folder):
-    message = [{"role": "user", "content": "b"}]
     for path, body, status, said in [
             ("/v1/completions", b"{", 400, "not valid JSON"), ("/v1/completions", b"[" * 100000, 400, "not valid JSON"),
             ("/v1/completions", b'{"prompt": "\xff"}', 400, "UTF-8"), ("/v1/completions", {}, 400, "'prompt' is missing"),
@@ -192,7 +242,6 @@ def errors(server, folder):
         error = server.json(path, body, status)["error"]
         assert said in error["message"] and error["type"] == "invalid_request_error", error
         assert str(folder) not in json.dumps(error)
-    assert server.json("/v1/chat/completions", {"messages": message, "tool_choice": "required"}, 400)
     models = server.request("/v1/models")[2].decode() + server.request("/api/tags")[2].decode()
     assert str(folder.parent) not in models
     for raw in (b"\x00\xff\n\n", b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 20000 + b"\r\n", b"POST /v1/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n"):
@@ -234,6 +283,78 @@ def slow_reader(server):
         while piece := client.recv(65536):
             text += piece
         assert b"[DONE]" in text
+
+
+def page(server):
+    """One document whose script and style are those that its policy lets run; sent again only when it has changed."""
+    status, headers, text = server.request("/")
+    assert status == 200 and headers["Content-Type"] == "text/html; charset=utf-8"
+    for tag, begin in (("script", b'<script type="module">'), ("style", b"<style>")):
+        assert text.count(begin) == text.count(b"<" + tag.encode()) == 1
+        inside = text.split(begin)[1].split(b"</" + tag.encode())[0]
+        expected = base64.b64encode(hashlib.sha256(inside).digest()).decode()
+        assert f"{tag}-src 'sha256-{expected}'" in headers["Content-Security-Policy"]
+    assert "default-src 'none'" in headers["Content-Security-Policy"] and headers["X-Content-Type-Options"] == "nosniff"
+    for etag, expected in ((headers["ETag"], 304), (f'"other", W/{headers["ETag"]}', 304), ('"other"', 200)):
+        status, again, body = server.request("/", headers={"If-None-Match": etag})
+        assert status == expected and again["ETag"] == headers["ETag"] and body == (b"" if status == 304 else text)
+    status, head, body = server.request("/", method="HEAD")
+    assert status == 200 and head["Content-Length"] == str(len(text)) and body == b""
+    assert server.request("/", {})[0] == 404
+
+
+def disagreement(server, name):
+    """Probabilities are those of completions, over several pages of the cache; a model agrees with itself."""
+    for prompt in ({"prompt": "the"}, {"messages": [{"role": "user", "content": "b"}]}):
+        path = "/v1/completions" if "prompt" in prompt else "/v1/chat/completions"
+        ask = {**prompt, "max_tokens": 110, "temperature": 0, "logit_bias": {"0": -100}, "logprobs": 1 if "prompt" in prompt else True}
+        choice = server.json(path, ask)["choices"][0]
+        text = choice.get("text") or choice["message"]["content"]
+        scores = choice["logprobs"].get("token_logprobs") or [t["logprob"] for t in choice["logprobs"]["content"]]
+        compare = {**prompt, "model": name, "reference": "again", "text": text}
+        whole = server.json("/nibble/compare", compare)
+        assert "".join(t["text"] for t in whole["tokens"]) == text and len(whole["tokens"]) == 110
+        for token, score in zip(whole["tokens"], scores):
+            # Batches of other widths change no bit; the two sums of exponentials differ in their last digits.
+            assert abs(token["logprob"] - score) < 1e-5 and token["logprob"] == token["reference_logprob"], (token, score)
+            assert token["kld"] < 1e-6 and token["top"] == token["reference_top"]
+        assert whole["same_top"] == 1 and whole["kld_max"] < 1e-6 and whole["perplexity"] == whole["reference_perplexity"]
+        lines = [json.loads(line) for line in server.request("/nibble/compare", {**compare, "stream": True})[2].splitlines()]
+        assert len(lines) > 3 and [t for line in lines for t in line["tokens"]] == whole["tokens"] and lines[-1]["kld_mean"] == whole["kld_mean"]
+    ids = server.json("/nibble/compare", {"prompt": "the", "model": name, "reference": name, "tokens": [34, 34]})
+    assert [t["text"] for t in ids["tokens"]] == ["B", "B"]
+    fine = {"prompt": "the", "model": name, "reference": "again", "text": "x"}
+    for body, said in [
+            (b"{", "not valid JSON"), ([], "no JSON object"), ({}, "'reference' is missing"), ({**fine, "model": "none"}, "'model': there is no model"),
+            ({**fine, "model": 7}, "'model'"), ({**fine, "reference": None}, "'reference'"), ({**fine, "text": ""}, "'text'"),
+            ({**fine, "text": ["a"]}, "'text'"), ({**fine, "text": "a" * 600}, "512"), ({**fine, "tokens": [10**6]}, "tokens"),
+            ({**fine, "tokens": [-1]}, "tokens"), ({**fine, "messages": 3}, "messages"), ({**fine, "prompt": {}}, "'prompt'"),
+            ({**fine, "prompt": ""}, "the prompt is empty"), ({**fine, "stream": 1}, "'stream'")]:
+        error = server.json("/nibble/compare", body, 400)["error"]
+        assert said in error["message"] and error["type"] == "invalid_request_error", error
+    server.json("/nibble/compare", b"x" * (9 << 20), 413)
+
+
+def advice(server, folder):
+    told = server.json("/nibble/advise", {"model": "again", "measure_speed": False, "context": 64, "for": "code"})
+    assert (told["source"], told["context"], told["for"]) == ("again", 64, "code"), told
+    assert told["recommended"] in [level["level"] for level in told["levels"] if level["fits"]]
+    tight = server.json("/nibble/advise", {"memory_bytes": 1000, "measure_speed": False})
+    assert "recommended" not in tight and not any(level["fits"] for level in tight["levels"])
+    assert str(folder.parent) not in json.dumps([told, tight])
+    for body, said in [(b"", "not valid JSON"), ({"model": "none"}, "no model"), ({"model": []}, "'model'"), ({"for": "fun"}, "'for'"),
+                       ({"context": 0}, "'context'"), ({"context": 2**40}, "'context'"), ({"memory_bytes": -1}, "'memory_bytes'"),
+                       ({"measure_speed": "no"}, "'measure_speed'")]:
+        assert said in server.json("/nibble/advise", body, 400)["error"]["message"], body
+
+
+def status(server, name):
+    found = server.json("/nibble/status")
+    first, second = found["models"]
+    assert (first["name"], second["name"], first["loaded"], first["chat"]) == (name, "again", True, True), found
+    assert 1e6 < found["resident_bytes"] < found["machine_bytes"] and first["memory_bytes"] > first["file_bytes"] > 0
+    server.json("/v1/completions", greedy("the", 100, logit_bias={"0": -100}))
+    assert server.json("/nibble/status")["models"][0]["tokens_per_second"] > 10  # of at least 100 in the last five seconds
 
 
 def full_queue(program, folder):
@@ -283,9 +404,12 @@ def end(program, folder):
 def keys(program, folder):
     with Server(program, folder, "--api-key", "secret") as server:
         for key in ("", "Bearer wrong1", "secret"):
-            assert server.json("/v1/models", status=401, headers={"Authorization": key})["error"]["type"] == "authentication_error"
+            for path in ("/v1/models", "/nibble/status", "/nibble/compare", "/nibble/advise"):
+                error = server.json(path, status=401, headers={"Authorization": key})["error"]
+                assert error["type"] == "authentication_error"
         server.json("/v1/models", headers={"Authorization": "Bearer secret"})
         server.json("/health")
+        assert server.request("/")[0] == 200
 
 
 def memory(program, folder):
@@ -307,8 +431,13 @@ def main():
             same_as_run(program, folder, server)
             completions(server)
             chat(server)
+            constrained(server, folder.name)
             ollama(server, folder.name)
             embeddings(server)
+            page(server)
+            disagreement(server, folder.name)
+            advice(server, folder)
+            status(server, folder.name)
             errors(server, folder)
             vanishing_clients(server)
             slow_reader(server)

@@ -1,18 +1,25 @@
 """The Python clients of OpenAI and Ollama against `nibble serve`: their own calls, and greedy answers as those of `nibble run`."""
 import math
 import subprocess
+import typing
 
 import common
 
 try:
     import ollama
     import openai
+    import pydantic
 except ImportError as missing:
     common.skip(f"no package {missing.name} (make test installs it)")
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 TOOL = {"type": "function", "function": {"name": "weather", "description": "The weather of a city",
                                          "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}}
+
+
+class Colour(pydantic.BaseModel):
+    name: typing.Literal["red", "green", "blue"]
+    bright: bool
 
 
 def start(model):
@@ -43,8 +50,12 @@ def with_openai(url, model, checks):
     for form in ("float", "base64"):
         found = client.embeddings.create(model="small", input=["one", "two"], encoding_format=form)
         checks.equal(f"embeddings {form}", [len(e.embedding) > 0 for e in found.data], [True, True])
+    parsed = client.chat.completions.parse(**{**ask, "max_tokens": 200}, response_format=Colour).choices[0].message.parsed
+    checks.equal("schema", type(parsed), Colour)
+    forced = client.chat.completions.create(**{**ask, "max_tokens": 200}, tools=[TOOL], tool_choice="required").choices[0]
+    checks.equal("forced call", (forced.finish_reason, forced.message.tool_calls[0].function.name), ("tool_calls", TOOL["function"]["name"]))
     for error, change in ((openai.NotFoundError, {"model": "none"}), (openai.BadRequestError, {"temperature": -1}),
-                          (openai.BadRequestError, {"response_format": {"type": "json_object"}})):
+                          (openai.BadRequestError, {"response_format": {"type": "xml"}})):
         try:
             client.chat.completions.create(**{**ask, **change})
             checks.equal(f"refuses {change}", "answered", error.__name__)
@@ -67,6 +78,8 @@ def with_ollama(url, answer, checks):
     checks.equal("ollama stream", "".join(p.message.content for p in client.chat("small", QUESTION, options=options, stream=True)), answer)
     checks.equal("generate", client.generate("small", QUESTION[0]["content"], options=options).response, answer)
     checks.equal("ps", [m.model for m in client.ps().models], ["small"])
+    written = client.chat("small", QUESTION, options={**options, "num_predict": 200}, format=Colour.model_json_schema())
+    checks.equal("ollama schema", type(Colour.model_validate_json(written.message.content)), Colour)
     checks.equal("embed", len(client.embed("small", ["one", "two"]).embeddings), 2)
     try:
         client.chat("none", QUESTION)

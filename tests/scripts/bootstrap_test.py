@@ -14,8 +14,8 @@ TOOLS = {
     "ninja": "echo 1.11.1",
     "make": "echo GNU Make 4.3",
     "python3": "echo Python 3.11.2",
-    "cargo": "echo cargo 1.85.0",
-    "rustc": "echo rustc 1.85.0",
+    "cargo": "echo cargo 1.87.0",
+    "rustc": "echo rustc 1.87.0",
     "dpkg": "echo amd64",
     "id": "echo 1000",
     # Every package that is asked for is installed, but for those that the file "missing" names.
@@ -60,11 +60,11 @@ class Bootstrap(unittest.TestCase):
         self.refused("CMake 3.18.4 is too old, 3.25 or newer", "pip install", cmake="echo cmake version 3.18.4")
         self.refused("g++ (c++) 11.4.0 is too old, 12 or newer", "apt-get install g++-12", cxx="echo 11.4.0")
         self.refused("clang++ (c++) 13.0.1 is too old", "apt-get install clang-14", cxx="echo clang version 13.0.1")
-        self.refused("Rust (cargo) 1.63.0 is too old, 1.85 or newer", "rustup", cargo="echo cargo 1.63.0")
+        self.refused("Rust (cargo) 1.63.0 is too old, 1.87 or newer", "rustup", cargo="echo cargo 1.63.0")
         self.refused("Python 3.9.2 is too old", python3="echo Python 3.9.2")
 
     def test_absent_tools(self):
-        self.refused("Rust (rustc) is missing, 1.85 or newer", "rustup", rustc=None)
+        self.refused("Rust (rustc) is missing, 1.87 or newer", "rustup", rustc=None)
         self.refused("Ninja is missing", "apt-get install ninja-build", ninja=None)
 
     def test_packages_without_rights(self):
@@ -92,7 +92,7 @@ class Bootstrap(unittest.TestCase):
 
     def test_unknown_group(self):
         status, lines = self.machine(groups=["everything"])
-        self.assertEqual((status, lines), (1, ["bootstrap: unknown group 'everything'; known: lint fuzz cross"]))
+        self.assertEqual((status, lines), (1, ["bootstrap: unknown group 'everything'; known: lint fuzz cross web"]))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,18 @@ TEST(Sampler, GreedyTakesTheLowestOfTheBest) {
   EXPECT_EQ(Sampler({.top_k = 2, .seed = 9}).pick(kLogits), 1u);
 }
 
+TEST(Sampler, PicksOnlyWhatAMaskAllows) {
+  const std::vector<std::uint32_t> mask = {0b10101};
+  EXPECT_EQ(Sampler({}).pick(kLogits, mask), 2u);
+  Sampler sampler({.temperature = 5, .seed = 3});
+  std::map<std::uint32_t, int> seen;
+  for (int i = 0; i < 1000; ++i) ++seen[sampler.pick(kLogits, mask)];
+  EXPECT_EQ(seen.size(), 3u);
+  EXPECT_FALSE(seen.contains(1) || seen.contains(3));
+  EXPECT_EQ(Sampler({.temperature = 1, .top_k = 1}).pick(kLogits, mask), 2u);
+  EXPECT_EQ(Sampler({.bias = {{1, 100}}}).pick(kLogits, mask), 2u);
+}
+
 /// Frequencies of 20000 draws lie within 5 standard errors, sqrt(p (1 - p) / n) < 0.0036.
 TEST(Sampler, TemperatureGivesTheSoftmax) {
   for (const float temperature : {0.5f, 1.0f, 2.0f}) {

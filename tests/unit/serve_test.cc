@@ -4,6 +4,7 @@
 
 #include "serve/api.h"
 #include "serve/openai.h"
+#include "serve/rate.h"
 #include "serve/stop.h"
 #include "serve/tools.h"
 
@@ -32,6 +33,19 @@ TEST(Stop, IsFoundHoweverTheTextIsCut) {
     EXPECT_EQ(shown({"aab"}, "aaab", piece), "a");  // a beginning within a beginning
     EXPECT_EQ(shown({}, "anything", piece), "anything");
   }
+}
+
+TEST(TokenRate, IsTheMeanOfTheLastSeconds) {
+  using namespace std::chrono_literals;
+  const TokenRate::Clock::time_point start{};
+  TokenRate rate;
+  EXPECT_EQ(rate.per_second(start), 0);
+  for (int i = 0; i < 100; ++i) rate.add(2, start + i * 100ms);  // 20 a second
+  EXPECT_NEAR(rate.per_second(start + 10s), 20, 2);
+  EXPECT_NEAR(rate.per_second(start + 12s), 12, 2);  // 3 seconds of work in 5
+  EXPECT_EQ(rate.per_second(start + 16s), 0);
+  rate.add(50, start + 20s);
+  EXPECT_EQ(rate.per_second(start + 21s), 50);
 }
 
 TEST(Stop, HoldsBackOnlyWhatCouldBeOne) {

@@ -1,4 +1,4 @@
-/* Tokenizers (tokenizer.json) and chat templates behind a C ABI; implemented in Rust.
+/* Tokenizers (tokenizer.json), chat templates and grammars behind a C ABI; implemented in Rust.
  *
  * Strings: all text is UTF-8, given as pointer and byte length; it may contain NUL and needs no
  * terminator. A null pointer with length 0 is the empty string.
@@ -152,6 +152,40 @@ typedef struct nibble_chat_request {
  * Runs on a thread of its own with a stack of known size, and returns when it has ended. */
 int32_t nibble_chat_render(const nibble_chat_request *request, nibble_text_buffer *out,
                            uint32_t *line, nibble_text_buffer *error);
+
+/* ---- Grammars --------------------------------------------------------------------------- */
+
+/* The tokens of a tokenizer, arranged for grammars. Immutable; any number of threads may use one
+ * at once. It keeps nothing of the tokenizer. */
+typedef struct nibble_vocabulary nibble_vocabulary;
+/* How far one text has come through a grammar. For one thread at a time; needs no vocabulary any
+ * more once it was made. */
+typedef struct nibble_matcher nibble_matcher;
+
+/* `rows`: the number of logits, at most 4 Mi. `ends`: the tokens that end a text, one at least. */
+int32_t nibble_vocabulary_new(const nibble_tokenizer *tokenizer, size_t rows, const uint32_t *ends,
+                              size_t count, nibble_vocabulary **out, nibble_text_buffer *error);
+void nibble_vocabulary_free(nibble_vocabulary *vocabulary);
+
+#define NIBBLE_GRAMMAR_JSON_SCHEMA 0
+/* Rules in the dialect of llguidance, where %json {...} stands for what a schema allows. */
+#define NIBBLE_GRAMMAR_LARK 1
+
+/* Compiles a grammar of at most 256 KiB, which is not trusted. */
+int32_t nibble_matcher_new(const nibble_vocabulary *vocabulary, int32_t kind, const uint8_t *text,
+                           size_t len, nibble_matcher **out, nibble_text_buffer *error);
+/* Another one in the same state, independent of it from now on. */
+int32_t nibble_matcher_split(const nibble_matcher *matcher, nibble_matcher **out,
+                             nibble_text_buffer *error);
+void nibble_matcher_free(nibble_matcher *matcher);
+
+/* Sets bit i % 32 of mask[i / 32] for every token i that may come next, clears all other bits.
+ * `count`: words of mask, rows / 32 or more. NIBBLE_TEXT_LIMIT: the grammar takes too long. */
+int32_t nibble_matcher_mask(nibble_matcher *matcher, uint32_t *mask, size_t count,
+                            nibble_text_buffer *error);
+/* Goes on by one allowed token. `complete`: nothing can follow. */
+int32_t nibble_matcher_accept(nibble_matcher *matcher, uint32_t token, int32_t *complete,
+                              nibble_text_buffer *error);
 
 #ifdef __cplusplus
 }

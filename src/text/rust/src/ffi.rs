@@ -4,6 +4,7 @@ use std::ffi::c_char;
 
 use crate::chat;
 use crate::error::{Error, Result, Status};
+use crate::grammar::{Matcher, Source, Vocabulary};
 use crate::tokenizer::Tokenizer;
 
 #[repr(C)]
@@ -103,6 +104,29 @@ unsafe fn tokenizer<'a>(handle: *const Tokenizer) -> Result<&'a Tokenizer> {
     handle.as_ref().ok_or_else(|| Error::new(Status::Argument, "tokenizer: null"))
 }
 
+unsafe fn matcher<'a>(handle: *mut Matcher) -> Result<&'a mut Matcher> {
+    handle.as_mut().ok_or_else(|| Error::new(Status::Argument, "matcher: null"))
+}
+
+unsafe fn words<'a>(data: *const u32, count: usize) -> Result<&'a [u32]> {
+    if count == 0 {
+        return Ok(&[]);
+    }
+    if data.is_null() || count > crate::tokenizer::MAX_IDS {
+        return Err(Error::new(Status::Argument, "ids: null or too many"));
+    }
+    Ok(std::slice::from_raw_parts(data, count))
+}
+
+unsafe fn release<T>(handle: *mut T) {
+    guarded(std::ptr::null_mut(), std::ptr::null_mut(), || {
+        if !handle.is_null() {
+            drop(Box::from_raw(handle));
+        }
+        Ok(())
+    });
+}
+
 unsafe fn output<T>(out: *mut T, initial: T) -> Result<&'static mut T> {
     if out.is_null() {
         return Err(Error::new(Status::Argument, "output: null"));
@@ -131,12 +155,7 @@ pub unsafe extern "C" fn nibble_tokenizer_load(
 /// See nibble_text.h.
 #[no_mangle]
 pub unsafe extern "C" fn nibble_tokenizer_free(handle: *mut Tokenizer) {
-    guarded(std::ptr::null_mut(), std::ptr::null_mut(), || {
-        if !handle.is_null() {
-            drop(Box::from_raw(handle));
-        }
-        Ok(())
-    });
+    release(handle);
 }
 
 /// # Safety
@@ -172,10 +191,7 @@ pub unsafe extern "C" fn nibble_tokenizer_decode(
 ) -> i32 {
     guarded(error, std::ptr::null_mut(), || {
         let out = output(out, Buffer::empty())?;
-        if count > 0 && (ids.is_null() || count > crate::tokenizer::MAX_IDS) {
-            return Err(Error::new(Status::Argument, "ids: null or too many"));
-        }
-        let ids = if count == 0 { &[] } else { std::slice::from_raw_parts(ids, count) };
+        let ids = words(ids, count)?;
         *out = Buffer::new(tokenizer(handle)?.decode(ids, skip_special != 0)?.into_bytes());
         Ok(())
     })
@@ -309,6 +325,114 @@ pub unsafe extern "C" fn nibble_chat_render(
             max_output: if r.max_output == 0 { chat::DEFAULT_OUTPUT } else { r.max_output },
         })?;
         *out = Buffer::new(rendered.into_bytes());
+        Ok(())
+    })
+}
+
+/// # Safety
+/// See nibble_text.h.
+#[no_mangle]
+pub unsafe extern "C" fn nibble_vocabulary_new(
+    handle: *const Tokenizer,
+    rows: usize,
+    ends: *const u32,
+    count: usize,
+    out: *mut *mut Vocabulary,
+    error: *mut Buffer,
+) -> i32 {
+    guarded(error, std::ptr::null_mut(), || {
+        let out = output(out, std::ptr::null_mut())?;
+        let ends = words(ends, count)?;
+        *out = Box::into_raw(Box::new(Vocabulary::new(tokenizer(handle)?, rows, ends)?));
+        Ok(())
+    })
+}
+
+/// # Safety
+/// See nibble_text.h.
+#[no_mangle]
+pub unsafe extern "C" fn nibble_vocabulary_free(handle: *mut Vocabulary) {
+    release(handle);
+}
+
+/// # Safety
+/// See nibble_text.h.
+#[no_mangle]
+pub unsafe extern "C" fn nibble_matcher_new(
+    vocabulary: *const Vocabulary,
+    kind: i32,
+    data: *const u8,
+    len: usize,
+    out: *mut *mut Matcher,
+    error: *mut Buffer,
+) -> i32 {
+    guarded(error, std::ptr::null_mut(), || {
+        let out = output(out, std::ptr::null_mut())?;
+        let null = || Error::new(Status::Argument, "vocabulary: null");
+        let vocabulary = vocabulary.as_ref().ok_or_else(null)?;
+        let grammar = text("grammar", data, len)?;
+        let source = match kind {
+            0 => Source::JsonSchema(grammar),
+            1 => Source::Lark(grammar),
+            _ => return Err(Error::new(Status::Argument, "grammar: unknown kind")),
+        };
+        *out = Box::into_raw(Box::new(vocabulary.compile(source)?));
+        Ok(())
+    })
+}
+
+/// # Safety
+/// See nibble_text.h.
+#[no_mangle]
+pub unsafe extern "C" fn nibble_matcher_split(
+    handle: *const Matcher,
+    out: *mut *mut Matcher,
+    error: *mut Buffer,
+) -> i32 {
+    guarded(error, std::ptr::null_mut(), || {
+        let out = output(out, std::ptr::null_mut())?;
+        let null = || Error::new(Status::Argument, "matcher: null");
+        *out = Box::into_raw(Box::new(handle.as_ref().ok_or_else(null)?.split()));
+        Ok(())
+    })
+}
+
+/// # Safety
+/// See nibble_text.h.
+#[no_mangle]
+pub unsafe extern "C" fn nibble_matcher_free(handle: *mut Matcher) {
+    release(handle);
+}
+
+/// # Safety
+/// See nibble_text.h.
+#[no_mangle]
+pub unsafe extern "C" fn nibble_matcher_mask(
+    handle: *mut Matcher,
+    mask: *mut u32,
+    count: usize,
+    error: *mut Buffer,
+) -> i32 {
+    guarded(error, std::ptr::null_mut(), || {
+        if mask.is_null() || count > crate::grammar::MAX_ROWS {
+            return Err(Error::new(Status::Argument, "mask: null or too long"));
+        }
+        matcher(handle)?.mask(std::slice::from_raw_parts_mut(mask, count))
+    })
+}
+
+/// # Safety
+/// See nibble_text.h.
+#[no_mangle]
+pub unsafe extern "C" fn nibble_matcher_accept(
+    handle: *mut Matcher,
+    token: u32,
+    complete: *mut i32,
+    error: *mut Buffer,
+) -> i32 {
+    guarded(error, std::ptr::null_mut(), || {
+        let complete = output(complete, 0)?;
+        *complete = matcher(handle)?.accept(token)?.into();
         Ok(())
     })
 }
