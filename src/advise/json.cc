@@ -1,14 +1,12 @@
 // Advice for programs.
-#include <nlohmann/json.hpp>
+#include "base/json.h"
 
 #include "nibble/advise.h"
 
 namespace nibble {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-Json to_json(const Machine& machine) {
+OrderedJson to_json(const Machine& machine) {
   return {{"isa", machine.isa},
           {"cores", machine.cores},
           {"threads", machine.threads},
@@ -19,18 +17,18 @@ Json to_json(const Machine& machine) {
           {"gpus", machine.gpus}};
 }
 
-Json to_json(const AdvisedLevel& level) {
-  Json out = {{"level", level.name},
-              {"fits", level.fits},
-              {"file_bytes", level.file_bytes},
-              {"bits_per_weight", level.bits_per_weight},
-              {"other_formats", level.other_formats},
-              {"memory_bytes", level.memory.total()},
-              {"memory",
-               {{"weights", level.memory.weights},
-                {"cache", level.memory.cache},
-                {"work", level.memory.work},
-                {"program", level.memory.program}}}};
+OrderedJson to_json(const AdvisedLevel& level) {
+  OrderedJson out = {{"level", level.name},
+                     {"fits", level.fits},
+                     {"file_bytes", level.file_bytes},
+                     {"bits_per_weight", level.bits_per_weight},
+                     {"other_formats", level.other_formats},
+                     {"memory_bytes", level.memory.total()},
+                     {"memory",
+                      {{"weights", level.memory.weights},
+                       {"cache", level.memory.cache},
+                       {"work", level.memory.work},
+                       {"program", level.memory.program}}}};
   if (const auto& s = level.speed)
     out.update({{"prefill_tokens_per_second", s->prefill},
                 {"decode_tokens_per_second", s->decode},
@@ -47,20 +45,20 @@ Json to_json(const AdvisedLevel& level) {
 }  // namespace
 
 std::string advice_json(const Advice& advice) {
-  Json out = {{"source", advice.source},
-              {"architecture", advice.architecture},
-              {"parameters", advice.parameters},
-              {"runs", advice.runs},
-              {"for", name_of(advice.purpose)},
-              {"context", advice.context},
-              {"memory_bytes", advice.memory_bytes},
-              {"machine", to_json(advice.machine)},
-              {"rule", advice.rule},
-              {"levels", Json::array()},
-              {"notes", advice.notes}};
+  OrderedJson out = {{"source", advice.source},
+                     {"architecture", advice.architecture},
+                     {"parameters", advice.parameters},
+                     {"runs", advice.runs},
+                     {"for", name_of(advice.purpose)},
+                     {"context", advice.context},
+                     {"memory_bytes", advice.memory_bytes},
+                     {"machine", to_json(advice.machine)},
+                     {"rule", advice.rule},
+                     {"levels", OrderedJson::array()},
+                     {"notes", advice.notes}};
   if (advice.recommended) out["recommended"] = advice.levels[*advice.recommended].name;
   for (const AdvisedLevel& level : advice.levels) out["levels"].push_back(to_json(level));
-  return out.dump(2, ' ', false, Json::error_handler_t::replace);
+  return out.dump(2, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
 }  // namespace nibble

@@ -18,7 +18,6 @@ namespace nibble {
 namespace {
 
 namespace fs = std::filesystem;
-using OrderedJson = nlohmann::ordered_json;
 
 constexpr char kRegistry[] = "registry.ollama.ai";
 constexpr std::size_t kLongestName = 80;

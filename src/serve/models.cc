@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "base/human.h"
 #include "graph/memory.h"
@@ -103,20 +104,43 @@ Status ModelTable::make_room(std::uint64_t bytes) {
   }
 }
 
-Result<std::shared_ptr<ServedModel>> ModelTable::get(const std::string& name) {
+/// Null: it is there, but not loaded.
+Result<std::shared_ptr<ServedModel>> ModelTable::loaded(const std::string& name) {
   const std::lock_guard lock(mutex_);
   const auto found = entries_.find(name);
   if (found == entries_.end()) return fail(ErrorCode::invalid, "there is no model of that name");
-  ModelEntry& entry = found->second;
-  entry.used = std::chrono::steady_clock::now();
-  if (entry.loaded) return entry.loaded;
-  NIBBLE_DO(make_room(entry.needed));
-  auto loaded = ServedModel::load(entry.name, entry.path, options_, progress_);
-  if (!loaded) {  // the reason names files, which clients are not to know
-    progress_.note(loaded.error().message());
+  found->second.used = std::chrono::steady_clock::now();
+  return found->second.loaded;
+}
+
+/// Waits a moment where all is in use: an answer that has just ended still holds its model.
+Status ModelTable::wait_for_room(std::uint64_t bytes) {
+  for (int tries = 20;; --tries) {
+    {
+      const std::lock_guard lock(mutex_);
+      const auto room = make_room(bytes);
+      if (room || room.error().code() != ErrorCode::io || tries == 0) return room;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+}
+
+Result<std::shared_ptr<ServedModel>> ModelTable::get(const std::string& name) {
+  NIBBLE_TRY(auto model, loaded(name));
+  if (model) return model;
+  // One at a time, while requests to models that are loaded go on.
+  const std::lock_guard one(loading_);
+  NIBBLE_TRY(model, loaded(name));
+  if (model) return model;
+  ModelEntry& entry = entries_.at(name);
+  NIBBLE_DO(wait_for_room(entry.needed));
+  auto made = ServedModel::load(entry.name, entry.path, options_, progress_);
+  if (!made) {  // the reason names files, which clients are not to know
+    progress_.note(made.error().message());
     return fail(ErrorCode::corrupt, "the model '{}' cannot be loaded", name);
   }
-  entry.loaded = std::move(*loaded);
+  const std::lock_guard lock(mutex_);
+  entry.loaded = std::move(*made);
   return entry.loaded;
 }
 

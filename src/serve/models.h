@@ -88,11 +88,14 @@ class ModelTable {
   int threads() const { return options_.threads; }
 
  private:
+  Result<std::shared_ptr<ServedModel>> loaded(const std::string& name);
   Status make_room(std::uint64_t bytes);
+  Status wait_for_room(std::uint64_t bytes);
 
   const ModelsOptions options_;
   Progress& progress_;
-  mutable std::mutex mutex_;
+  std::mutex loading_;        // taken before mutex_
+  mutable std::mutex mutex_;  // of what is loaded; all else is fixed after add()
   std::map<std::string, ModelEntry> entries_;
   std::vector<std::string> order_;
 };

@@ -102,8 +102,8 @@ def main():
             print(f"{sum(answered)} requests answered")
             example.process.terminate()
             assert example.process.wait(60) == 0
-        finally:
-            example.process.kill()
+        finally:  # it ends its replicas; killed, it could not
+            example.process.terminate()
             example.process.wait()
 
 
