@@ -82,6 +82,8 @@ Run add_serve(CLI::App& app) {
       app, "--memory", s.memory,
       "Cap on weights and caches of loaded models; others are unloaded, the longest unused first");
   app.add_option("--api-key", s.api_key, "Key that requests must carry")->envname("NIBBLE_API_KEY");
+  app.add_option("--allow-host", s.allowed_hosts,
+                 "Another name of this server, for a proxy on this machine (without a key)");
   app.add_option("--timeout", s.request_seconds, "Seconds that a request may take")
       ->check(CLI::Range(1, 86400))
       ->capture_default_str();

@@ -17,8 +17,12 @@ struct ServeOptions {
   };
   std::vector<Named> models;  // at least one; the first answers where no name is given
   std::string host = "127.0.0.1";
-  int port = 8080;               // 0: any that is free
-  std::string api_key;           // empty: none is asked for
+  int port = 8080;      // 0: any that is free
+  std::string api_key;  // empty: none is asked for
+  /// Without a key and on a loopback address: by which names, beside those of this machine,
+  /// requests may ask. A web page could give its own name this machine's address, and use the
+  /// server from the browser that shows it (DNS rebinding).
+  std::vector<std::string> allowed_hosts = {};
   int parallel = 4;              // sequences that a model advances together
   std::size_t queue = 64;        // requests that wait for each model; more get 503
   std::uint32_t context = 4096;  // tokens of a sequence, at most

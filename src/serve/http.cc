@@ -142,6 +142,7 @@ struct HttpServer::State {
       incoming->request.method = method, incoming->request.path = url;
       incoming->request.authorization = header(connection, "Authorization");
       incoming->request.if_none_match = header(connection, "If-None-Match");
+      incoming->request.host = header(connection, "Host");
       return MHD_YES;
     }
     auto& incoming = *static_cast<Incoming*>(*closure);

@@ -17,6 +17,7 @@ struct ServerRequest {
   std::string method, path, body;
   std::string authorization;      // that header, or empty
   std::string if_none_match;      // the same
+  std::string host;               // the same
   std::function<bool()> is_gone;  // the client has closed the connection
 };
 

@@ -1,5 +1,6 @@
 #include <openssl/crypto.h>
 
+#include <algorithm>
 #include <atomic>
 
 #include "base/utf8.h"
@@ -21,6 +22,17 @@ bool same_secret(const std::string& a, const std::string& b) {
 
 bool takes_work(const ServerRequest& request) { return request.method == "POST"; }
 
+bool is_loopback(std::string_view host) {
+  const bool numbers = host.find_first_not_of("0123456789.") == host.npos;
+  return host == "localhost" || host == "::1" || (numbers && host.starts_with("127."));
+}
+
+/// "[::1]:8080" is "::1".
+std::string_view without_port(std::string_view host) {
+  if (host.starts_with('[')) return host.substr(1, host.find(']') - 1);
+  return host.substr(0, host.find(':'));
+}
+
 }  // namespace
 
 struct Server::State {
@@ -35,9 +47,18 @@ struct Server::State {
   std::atomic<bool> draining = false;
   std::unique_ptr<HttpServer> http;
 
+  bool may_ask(const ServerRequest& request) const;
   ServerReply route(const ServerRequest& request);
   ServerReply answer(const ServerRequest& request);
 };
+
+/// By the name that the client knows this server by; programs may leave it out, browsers do not.
+bool Server::State::may_ask(const ServerRequest& request) const {
+  if (!options.api_key.empty() || !is_loopback(options.host) || request.host.empty()) return true;
+  const std::string_view name = without_port(request.host);
+  return is_loopback(name) ||
+         std::ranges::find(options.allowed_hosts, name) != options.allowed_hosts.end();
+}
 
 ServerReply Server::State::route(const ServerRequest& request) {
   const std::string& path = request.path;
@@ -64,6 +85,9 @@ ServerReply Server::State::answer(const ServerRequest& request) {
   if (request.path == "/health") return json_reply({{"status", "ok"}});
   if (request.path == "/" && !takes_work(request)) return nibble_page(request);
   if (request.path == "/ready" && !draining) return json_reply({{"status", "ready"}});
+  if (!may_ask(request))
+    return error_reply(403, "this server is not known by that name; --allow-host gives it one",
+                       "permission_error");
   const std::string key = "Bearer " + options.api_key;
   if (!options.api_key.empty() && !same_secret(request.authorization, key))
     return error_reply(401, "the API key is missing or wrong", "authentication_error");

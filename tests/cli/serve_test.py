@@ -242,6 +242,8 @@ def errors(server, folder):
         error = server.json(path, body, status)["error"]
         assert said in error["message"] and error["type"] == "invalid_request_error", error
         assert str(folder) not in json.dumps(error)
+    for host, status in (("localhost:1", 200), ("[::1]:1", 200), ("proxy.example", 200), ("evil.example:80", 403), ("127.evil.example.org", 403)):
+        assert server.request("/v1/models", headers={"Host": host})[0] == status, host
     models = server.request("/v1/models")[2].decode() + server.request("/api/tags")[2].decode()
     assert str(folder.parent) not in models
     for raw in (b"\x00\xff\n\n", b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 20000 + b"\r\n", b"POST /v1/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n"):
@@ -427,7 +429,7 @@ def main():
         folder.mkdir()
         checkpoint.write(folder, random.Random(3))
         (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": TEMPLATE, "eos_token": "<s>"}))
-        with Server(program, folder, "--parallel", "5") as server:
+        with Server(program, folder, "--parallel", "5", "--allow-host", "proxy.example") as server:
             same_as_run(program, folder, server)
             completions(server)
             chat(server)
