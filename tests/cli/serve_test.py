@@ -246,7 +246,7 @@ def errors(server, folder):
         assert server.request("/v1/models", headers={"Host": host})[0] == status, host
     models = server.request("/v1/models")[2].decode() + server.request("/api/tags")[2].decode()
     assert str(folder.parent) not in models
-    for raw in (b"\x00\xff\n\n", b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 20000 + b"\r\n", b"POST /v1/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n"):
+    for raw in (b"\x00\xff\n\n", b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"A: b\r\n" * 20000 + b"\r\n", b"POST /v1/completions HTTP/1.1\r\nContent-Length: -1\r\n\r\n"):
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
             try:
                 client.sendall(raw)
@@ -277,7 +277,7 @@ def slow_reader(server):
     body = json.dumps(greedy("the", LONG, stream=True, logprobs=20, logit_bias={"0": -100})).encode()
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         for _ in range(5):
             server.json("/v1/completions", greedy("the", 5))
         server.wait_idle()

@@ -20,7 +20,10 @@ pub enum Source<'a> {
 }
 
 /// The bytes of all tokens, arranged for looking up which of them a grammar lets through.
-pub struct Vocabulary(ParserFactory);
+pub struct Vocabulary {
+    factory: ParserFactory,
+    rows: usize,
+}
 
 impl Vocabulary {
     /// `rows`: the number of logits. `ends`: the tokens that end a text.
@@ -49,7 +52,7 @@ impl Vocabulary {
             .map_err(|e| Error::new(Status::Internal, e.to_string()))?;
         factory.quiet();
         factory.limits_mut().verbose_errors = false;
-        Ok(Self(factory))
+        Ok(Self { factory, rows })
     }
 
     pub fn compile(&self, source: Source) -> Result<Matcher> {
@@ -65,43 +68,46 @@ impl Vocabulary {
             ),
             Source::Lark(text) => TopLevelGrammar::from_lark(text.to_string()),
         };
-        let parser = self.0.create_parser(grammar);
-        let matcher = llguidance::Matcher::new(parser);
-        match matcher.get_error() {
+        let parser = self.factory.create_parser(grammar);
+        let inner = llguidance::Matcher::new(parser);
+        match inner.get_error() {
             Some(message) => Err(Error::new(Status::Corrupt, message)),
-            None => Ok(Matcher(matcher)),
+            None => Ok(Matcher { inner, words: self.rows.div_ceil(32) }),
         }
     }
 }
 
 /// How far a text has come through its grammar.
-pub struct Matcher(llguidance::Matcher);
+pub struct Matcher {
+    inner: llguidance::Matcher,
+    words: usize,
+}
 
 impl Matcher {
     /// One for another text, from the same state.
     pub fn split(&self) -> Self {
-        Self(self.0.deep_clone())
+        Self { inner: self.inner.deep_clone(), words: self.words }
     }
 
     /// Sets bit i of `words` for each token i that may come next, and no others: one at least.
     pub fn mask(&mut self, words: &mut [u32]) -> Result<()> {
-        let mask = self.0.compute_mask_or_eos().map_err(failure)?;
+        if words.len() < self.words {
+            return Err(Error::new(Status::Argument, "mask: too short"));
+        }
+        let mask = self.inner.compute_mask_or_eos().map_err(failure)?;
         if mask.is_zero() {
             return Err(Error::new(Status::Limit, "no token can follow"));
         }
-        let mask = mask.as_slice();
-        if mask.len() > words.len() {
-            return Err(Error::new(Status::Argument, "mask: too short"));
-        }
-        words[..mask.len()].copy_from_slice(mask);
-        words[mask.len()..].fill(0);
+        // It holds one bit more than there are tokens, which can take a word of its own.
+        words.fill(0);
+        words.iter_mut().zip(mask.as_slice()).for_each(|(word, bits)| *word = *bits);
         Ok(())
     }
 
     /// Goes on by one token. True: the text is complete and nothing can follow.
     pub fn accept(&mut self, token: u32) -> Result<bool> {
-        self.0.consume_token(token).map_err(failure)?;
-        Ok(self.0.is_stopped())
+        self.inner.consume_token(token).map_err(failure)?;
+        Ok(self.inner.is_stopped())
     }
 }
 

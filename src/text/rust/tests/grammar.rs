@@ -51,6 +51,15 @@ fn what_may_end_may_end() {
 }
 
 #[test]
+fn a_mask_has_no_more_words_than_the_vocabulary() {
+    let mut matcher = vocabulary(32).compile(Source::Lark("start: \"x\"")).unwrap();
+    let mut words = [0; 1];
+    matcher.mask(&mut words).unwrap();
+    assert_eq!(words[0], 1 << 2);
+    assert!(matcher.mask(&mut []).is_err());
+}
+
+#[test]
 fn forbidden_tokens_are_refused() {
     let mut matcher = vocabulary(4).compile(Source::Lark("start: \"x\"")).unwrap();
     assert!(matcher.accept(0).is_err());
