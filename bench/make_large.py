@@ -1,51 +1,58 @@
 #!/usr/bin/env python3
-"""Writes a Hugging Face checkpoint in the shape of Llama 3 8B (BF16, 16 GB) with random weights, to measure memory.
+"""Writes a Hugging Face checkpoint (BF16) in the shape of a config of Llama or Mistral, with random weights.
 
-    make_large.py OUT TOKENIZER_DIR [--layers 32]
+    make_large.py OUT CONFIG.json TOKENIZER_DIR [--layers N]
 
-The tokenizer's files are copied from TOKENIZER_DIR; rows of the embedding beyond its vocabulary stay unused. Weights
-repeat a block of 32 million random values, normal with standard deviation 0.02: made in a minute, no packages needed
-but numpy.
+For measuring memory, sizes and speed; configs are in tests/configs. The tokenizer of TOKENIZER_DIR is cut to the config's
+vocabulary; rows beyond it stay unused. Weights repeat a block of 32 million random values, normal with standard
+deviation 0.02: 16 GB are made in a minute, no packages needed but numpy.
 """
 import argparse
 import json
 import math
 import pathlib
-import shutil
 
 import numpy as np
 
-HIDDEN, INNER, VOCAB, HEADS, KV_HEADS, HEAD = 4096, 14336, 128256, 32, 8, 128
-CONFIG = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN, "intermediate_size": INNER,
-    "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "head_dim": HEAD, "vocab_size": VOCAB,
-    "rms_norm_eps": 1e-5, "rope_theta": 500000.0, "max_position_embeddings": 8192, "tie_word_embeddings": False,
-    "torch_dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu",
-    "attention_bias": False, "mlp_bias": False,
-}
 SHARD = 5_000_000_000  # bytes
 
 
-def tensors(layers):
-    yield "model.embed_tokens.weight", (VOCAB, HIDDEN)
-    for i in range(layers):
+def tensors(config):
+    hidden, inner, vocab = (config[f"{name}_size"] for name in ("hidden", "intermediate", "vocab"))
+    heads = config["num_attention_heads"]
+    head = config.get("head_dim", hidden // heads)
+    queries, keys = heads * head, config.get("num_key_value_heads", heads) * head
+    yield "model.embed_tokens.weight", (vocab, hidden)
+    for i in range(config["num_hidden_layers"]):
         block = f"model.layers.{i}."
-        yield block + "input_layernorm.weight", (HIDDEN,)
-        yield block + "mlp.down_proj.weight", (HIDDEN, INNER)
-        yield block + "mlp.gate_proj.weight", (INNER, HIDDEN)
-        yield block + "mlp.up_proj.weight", (INNER, HIDDEN)
-        yield block + "post_attention_layernorm.weight", (HIDDEN,)
-        yield block + "self_attn.k_proj.weight", (KV_HEADS * HEAD, HIDDEN)
-        yield block + "self_attn.o_proj.weight", (HIDDEN, HIDDEN)
-        yield block + "self_attn.q_proj.weight", (HIDDEN, HIDDEN)
-        yield block + "self_attn.v_proj.weight", (KV_HEADS * HEAD, HIDDEN)
-    yield "model.norm.weight", (HIDDEN,)
-    yield "lm_head.weight", (VOCAB, HIDDEN)
+        yield block + "input_layernorm.weight", (hidden,)
+        yield block + "mlp.down_proj.weight", (hidden, inner)
+        yield block + "mlp.gate_proj.weight", (inner, hidden)
+        yield block + "mlp.up_proj.weight", (inner, hidden)
+        yield block + "post_attention_layernorm.weight", (hidden,)
+        yield block + "self_attn.k_proj.weight", (keys, hidden)
+        yield block + "self_attn.o_proj.weight", (hidden, queries)
+        yield block + "self_attn.q_proj.weight", (queries, hidden)
+        yield block + "self_attn.v_proj.weight", (keys, hidden)
+    yield "model.norm.weight", (hidden,)
+    if not config.get("tie_word_embeddings"):
+        yield "lm_head.weight", (vocab, hidden)
 
 
-def shards(layers):
+def cut_tokenizer(folder, out, vocab):
+    """Byte-pair tokens are numbered in the order of their merges: what is left can still be merged."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    model = tokenizer["model"]
+    model["vocab"] = {token: number for token, number in model["vocab"].items() if number < vocab}
+    pairs = [(merge, merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]
+    model["merges"] = [merge for merge, parts in pairs if "".join(parts) in model["vocab"]]
+    (out / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
+    (out / "tokenizer_config.json").write_text((folder / "tokenizer_config.json").read_text())
+
+
+def shards(config):
     current, size = [], 0
-    for name, shape in tensors(layers):
+    for name, shape in tensors(config):
         bytes_ = 2 * math.prod(shape)
         if current and size + bytes_ > SHARD:
             yield current
@@ -57,16 +64,18 @@ def shards(layers):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=pathlib.Path), parser.add_argument("tokenizer", type=pathlib.Path)
-    parser.add_argument("--layers", type=int, default=32)
+    for name in ("out", "config", "tokenizer"):
+        parser.add_argument(name, type=pathlib.Path)
+    parser.add_argument("--layers", type=int, help="instead of the config's")
     args = parser.parse_args()
+    config = json.loads(args.config.read_text())
+    config["num_hidden_layers"] = args.layers or config["num_hidden_layers"]
     args.out.mkdir(parents=True)
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(args.tokenizer / name, args.out / name)
-    (args.out / "config.json").write_text(json.dumps(CONFIG | {"num_hidden_layers": args.layers}, indent=1))
+    cut_tokenizer(args.tokenizer, args.out, config["vocab_size"])
+    (args.out / "config.json").write_text(json.dumps(config, indent=1))
     values = np.random.default_rng(1).standard_normal(32 << 20, np.float32) * np.float32(0.02)
     block = memoryview((values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8))
-    files = list(shards(args.layers))
+    files = list(shards(config))
     index = {}
     for number, part in enumerate(files, 1):
         name = f"model-{number:05}-of-{len(files):05}.safetensors"

@@ -5,8 +5,8 @@
              [--burst 1000] [--json]
 
 So many clients ask one chat after the other, each another question, greedily. Printed: tokens per second that were
-generated, requests, errors, the median and the 95th percentile of a request's seconds, and the resident memory after a
-quarter of the time and at the end. --burst: then so many clients ask nibble at once; those beyond its queue are to get 503
+generated, requests, errors, the median and the 95th percentile of a request's seconds, and the resident memory after each
+quarter of the time. llama.cpp's server runs with both ways of waiting, and its better one counts. --burst: then so many clients ask nibble at once; those beyond its queue are to get 503
 at once, and the rest an answer.
 """
 import argparse
@@ -45,8 +45,9 @@ def question(number, tokens):
 
 
 class Server:
-    def __init__(self, command):
-        self.process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    def __init__(self, command, **environment):
+        self.process = subprocess.Popen([str(c) for c in command], env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                        text=True)
         self.port = int(self.process.stdout.readline().strip().rstrip("/").rsplit(":", 1)[1])
 
     def resident(self):
@@ -60,7 +61,7 @@ class Server:
 
 async def load(server, arguments):
     end = time.monotonic() + arguments.seconds
-    taken, tokens, errors, early = [], 0, collections.Counter(), 0
+    taken, tokens, errors, resident = [], 0, collections.Counter(), []
     numbers = iter(range(1 << 30))
 
     async def client():
@@ -81,14 +82,14 @@ async def load(server, arguments):
                 taken.append(time.monotonic() - begin)
 
     async def watch():
-        nonlocal early
-        await asyncio.sleep(arguments.seconds / 4)
-        early = server.resident()
+        for quarter in range(4):
+            await asyncio.sleep(arguments.seconds / 4)
+            resident.append(server.resident())
 
     await asyncio.gather(watch(), *(client() for _ in range(arguments.clients)))
     return {"tokens_per_second": tokens / arguments.seconds, "requests": len(taken), "errors": dict(errors),
             "seconds_median": statistics.median(taken), "seconds_95": statistics.quantiles(taken, n=20)[-1],
-            "resident_early": early, "resident_end": server.resident()}
+            "resident": resident}
 
 
 async def burst(server, count):
@@ -129,12 +130,14 @@ def main():
     if arguments.peer:
         return peer(arguments)
     shared = ["--parallel", arguments.parallel, "--threads", arguments.threads]
-    commands = {"nibble": [arguments.nibble, "serve", arguments.model, "--port", 0, "--ctx", 512, "--queue", 64, *shared],
-                "llama.cpp": [sys.executable, __file__, arguments.nibble, arguments.model, "--peer", *shared]}
+    theirs = [sys.executable, __file__, arguments.nibble, arguments.model, "--peer", *shared]
+    servers = {"nibble": ([arguments.nibble, "serve", arguments.model, "--port", 0, "--ctx", 512, "--queue", 64, *shared], {}),
+               "llama.cpp": (theirs, {}),
+               "llama.cpp, passive": (theirs, {"OMP_WAIT_POLICY": "passive"})}
     rows = []
     for _ in range(arguments.rounds):
-        for name, command in commands.items():
-            server = Server(command)
+        for name, (command, environment) in servers.items():
+            server = Server(command, **environment)
             try:
                 asyncio.run(post(server.port, question(0, 4)))
                 rows.append({"server": name, **asyncio.run(load(server, arguments))})
@@ -144,12 +147,12 @@ def main():
                     print(rows[-1]["burst"], file=sys.stderr, flush=True)
             finally:
                 server.end()
-    speed = {name: statistics.median(r["tokens_per_second"] for r in rows if r["server"] == name) for name in commands}
-    ratio = speed["nibble"] / speed["llama.cpp"]
+    speed = {name: statistics.median(r["tokens_per_second"] for r in rows if r["server"] == name) for name in servers}
+    ratio = speed["nibble"] / max(value for name, value in speed.items() if name != "nibble")
     if arguments.json:
         print(json.dumps({"rows": rows, "ratio": ratio}))
     else:
-        print(f"tokens per second: nibble {speed['nibble']:.1f}, llama.cpp {speed['llama.cpp']:.1f}, ratio {ratio:.2f}")
+        print("tokens per second: " + ", ".join(f"{name} {value:.1f}" for name, value in speed.items()) + f"; ratio {ratio:.2f}")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ Result<Calibration> run_calibration(const Model& model, const CalibrateOptions& 
   out.dataset = corpus.name;
   out.dataset_sha256 = corpus.sha256;
   out.windows = corpus.windows.size();
-  for (const auto& window : corpus.windows) out.tokens += window.size();
+  out.tokens = corpus.tokens();
   return out;
 }
 

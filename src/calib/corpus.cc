@@ -130,9 +130,8 @@ Result<Corpus> make_corpus(const CorpusOptions& options, const Tokenizer& tokeni
     NIBBLE_DO(read_plain(options, tokenizer, corpus));
   if (options.windows > 0 && corpus.windows.size() > options.windows)
     corpus.windows.resize(options.windows);
-  std::size_t tokens = 0;
-  for (const auto& window : corpus.windows) tokens += window.size();
-  if (tokens < 2) return fail(ErrorCode::invalid, "{}: no text to calibrate on", corpus.name);
+  if (corpus.tokens() < 2)
+    return fail(ErrorCode::invalid, "{}: no text to calibrate on", corpus.name);
   return corpus;
 }
 

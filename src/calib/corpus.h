@@ -16,6 +16,12 @@ struct Corpus {
       windows;         // each fed from an empty cache, none longer than the context
   std::string name;    // path, or "self-written"
   std::string sha256;  // of the text
+
+  std::uint64_t tokens() const {
+    std::uint64_t sum = 0;
+    for (const auto& window : windows) sum += window.size();
+    return sum;
+  }
 };
 
 struct CorpusOptions {

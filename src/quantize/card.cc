@@ -4,6 +4,8 @@
 
 #include <filesystem>
 
+#include "nibble/version.h"
+
 namespace nibble {
 namespace {
 
@@ -53,24 +55,21 @@ std::string row(const char* what, const std::string& value) {
 }
 
 std::string origin(const Job& job, const QuantizeReport& report) {
-  const auto text = [&](const char* key) { return job.metadata.text_or(key, "").value_or(""); };
   std::string out = "| | |\n|---|---|\n";
   out += row("source", code(name_of(job.checkpoint->source().path())));
-  if (const std::string hash = text(kSourceHash); !hash.empty())
-    out += row("its SHA-256", code(hash));
-  else if (const auto* many = job.metadata.find(kSourceHash))
-    for (const std::string& each : std::get<std::vector<std::string>>(*many))
-      out += row("SHA-256 of its files", code(each));
+  for (const std::string& each : job.source_sha256)
+    out += row(job.source_sha256.size() == 1 ? "its SHA-256" : "SHA-256 of its files", code(each));
   out += row("recipe", code(report.recipe));
-  out += row("nibble", text("nibble.version"));
-  if (job.windows)
-    out +=
-        row("calibration", fmt::format("{} tokens of {}",
-                                       job.metadata.uint("nibble.calibration.tokens").value_or(0),
-                                       code(text("nibble.calibration.text"))));
-  if (job.importance) out += row("importance", code(name_of(job.importance->name)));
-  if (const std::string hash = text("nibble.calibration.sha256"); !hash.empty())
-    out += row("its SHA-256", code(hash));
+  out += row("nibble", std::string(version()));
+  if (job.windows) {
+    const std::string text = code(name_of(job.windows->name));
+    out += row("calibration", fmt::format("{} tokens of {}", job.windows->tokens(), text));
+    out += row("its SHA-256", code(job.windows->sha256));
+  }
+  if (job.importance) {
+    out += row("importance", code(name_of(job.importance->name)));
+    out += row("its SHA-256", code(job.importance->sha256));
+  }
   out += row("size", fmt::format("{} bytes, {:.3f} bits a weight", report.bytes,
                                  8 * double(report.bytes) / double(report.parameters)));
   return out;

@@ -78,9 +78,7 @@ std::uint64_t FeedbackSource::memory_needed(const Model& model) {
 }
 
 std::uint64_t FeedbackSource::activation_bytes(const Model& model, const Corpus& corpus) {
-  std::uint64_t tokens = 0;
-  for (const auto& window : corpus.windows) tokens += window.size();
-  return tokens * model.config().hidden * sizeof(std::uint16_t);
+  return corpus.tokens() * model.config().hidden * sizeof(std::uint16_t);
 }
 
 int FeedbackSource::block_of(const std::string& weight) const {

@@ -24,7 +24,6 @@ namespace {
 constexpr std::size_t kSensitivityWindows = 32;                   // of these, to compare formats by
 constexpr std::size_t kJudgingWindows = 2, kJudgingTokens = 256;  // the model runs for each matrix
 constexpr std::size_t kJudgingLead = 32;  // tokens with too little before them
-constexpr std::size_t kHexDigits = 64;
 constexpr std::uint64_t kProgramBytes = 300u << 20;
 
 Result<const Rounder*> rounder_of(const Recipe& recipe) {
@@ -88,27 +87,22 @@ Result<Recipe> recipe_of(const QuantizeOptions& options, bool plan_only, Progres
   return recipe;
 }
 
+std::string digest(const std::string& sha256) { return sha256.substr(0, kDigestDigits); }
+
 /// Keys as llama.cpp's quantizer writes them, and the provenance of the file.
 void add_provenance(Job& job) {
   Metadata& metadata = job.metadata;
   metadata.set("general.quantization_version", std::uint32_t(2));
   metadata.set("general.file_type", job.plan.file_type);
-  metadata.set("nibble.version", std::string(version()));
-  metadata.set("nibble.recipe", to_string(job.recipe));
   const std::size_t files = job.checkpoint->source().files().size();
-  const std::string blank(kHexDigits, '0');
-  if (files == 1)
-    metadata.set(kSourceHash, blank);
-  else
-    metadata.set(kSourceHash, std::vector<std::string>(files, blank));
-  if (job.windows) {
-    std::uint64_t tokens = 0;
-    for (const auto& window : job.windows->windows) tokens += window.size();
-    metadata.set("nibble.calibration.text",
-                 std::filesystem::path(job.windows->name).filename().string());
-    metadata.set("nibble.calibration.tokens", tokens);
-    metadata.set("nibble.calibration.sha256", job.windows->sha256);
-  }
+  set_source(metadata, std::vector<std::string>(files, std::string(kDigestDigits, '0')));
+  std::string made = fmt::format("{} {}", to_string(job.recipe), version());
+  if (job.windows)
+    made += fmt::format(" {} {} {}", digest(job.windows->sha256), job.windows->tokens(),
+                        std::filesystem::path(job.windows->name).filename().string());
+  else if (job.importance)
+    made += " " + digest(job.importance->sha256);
+  metadata.set(kRecipeKey, made);
   if (!job.importance) return;
   const Imatrix& imatrix = job.importance->imatrix;
   metadata.set("quantize.imatrix.file", job.importance->name);
@@ -116,7 +110,6 @@ void add_provenance(Job& job) {
     metadata.set("quantize.imatrix.dataset", fmt::format("{}", fmt::join(imatrix.datasets, ",")));
   metadata.set("quantize.imatrix.entries_count", std::uint32_t(imatrix.entries.size()));
   metadata.set("quantize.imatrix.chunks_count", std::uint32_t(imatrix.chunk_count));
-  metadata.set("nibble.calibration.sha256", job.importance->sha256);
 }
 
 Status open_model(Job& job, const QuantizeOptions& options) {
@@ -288,6 +281,15 @@ Status plan(Job& job, const QuantizeOptions& options, const Target& target,
 }
 
 }  // namespace
+
+void set_source(Metadata& metadata, std::span<const std::string> sha256) {
+  std::vector<std::string> digests;
+  for (const std::string& each : sha256) digests.push_back(digest(each));
+  if (digests.size() == 1)
+    metadata.set(kSourceKey, digests.front());
+  else
+    metadata.set(kSourceKey, std::move(digests));
+}
 
 Job::Job() = default;
 Job::~Job() = default;

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,7 +20,11 @@
 
 namespace nibble {
 
-inline constexpr char kSourceHash[] = "nibble.source.sha256";
+// Where a file says what it was made of. Digests are the first 32 hexadecimal digits of a SHA-256,
+// so that all of it takes less room than the keys of other quantizers.
+inline constexpr char kSourceKey[] = "nibble.source";  // a digest, or one for each file
+inline constexpr char kRecipeKey[] = "nibble.recipe";  // RECIPE VERSION [DIGEST [TOKENS TEXT]]
+inline constexpr std::size_t kDigestDigits = 32;
 
 class Destination;
 
@@ -38,10 +43,14 @@ struct Job {
   std::optional<Judge> judge;  // of a budget
   std::optional<BudgetReport> budget;
   Plan plan;
-  Metadata metadata;  // of the output, with a placeholder for the hash of the source
+  Metadata metadata;  // of the output, with a placeholder for the digest of the source
+  std::vector<std::string> source_sha256;  // of its files, when all is written
   std::unique_ptr<Destination> destination;
   std::uint64_t bytes = 0;
 };
+
+/// Says in `metadata` what files the model was in, by their SHA-256.
+void set_source(Metadata& metadata, std::span<const std::string> sha256);
 
 /// The bytes of this tensor are taken from the source as they are.
 bool copied(const Job& job, std::size_t index);

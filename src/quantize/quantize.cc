@@ -74,11 +74,8 @@ Status write_output(Job& job, const QuantizeOptions& options, Writer& writer,
   FileHasher hasher(job.checkpoint->source().files());
   ThreadPool pool(options.threads);
   NIBBLE_DO(make_tensors(job, options.threads, pool, writer, report, progress));
-  NIBBLE_TRY(auto hashes, hasher.finish());
-  if (hashes.size() == 1)
-    job.metadata.set(kSourceHash, hashes.front());
-  else
-    job.metadata.set(kSourceHash, std::move(hashes));
+  NIBBLE_TRY(job.source_sha256, hasher.finish());
+  set_source(job.metadata, job.source_sha256);
   NIBBLE_DO(job.destination->complete(report, pool, progress));
   if (progress.cancelled()) return fail(ErrorCode::cancelled, "stopped");
   NIBBLE_TRY(report.files, writer.finish());

@@ -211,7 +211,7 @@ Result<std::vector<ChoiceResult>> collect(JobStream& stream) {
     ChoiceResult& choice = out[std::size_t(event->choice)];
     choice.text += event->text;
     std::move(event->scores.begin(), event->scores.end(), std::back_inserter(choice.scores));
-    choice.tokens = event->tokens;
+    choice.tokens = event->tokens, choice.reused = event->reused;
     if (!event->finish) continue;
     if (*event->finish == FinishReason::failed)
       return fail(ErrorCode::internal, "{}", event->error);

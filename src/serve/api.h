@@ -81,7 +81,7 @@ struct ChoiceResult {
   std::string text;
   std::vector<TokenScores> scores;
   FinishReason finish = FinishReason::failed;
-  std::uint32_t tokens = 0;
+  std::uint32_t tokens = 0, reused = 0;  // generated; of the prompt, found in the cache
   std::vector<float> embedding;
   std::vector<float> logits;  // [scored][vocab]
 };

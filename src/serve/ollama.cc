@@ -67,6 +67,13 @@ Json summary_of(const ModelEntry& entry) {
           {"details", details_of(entry)}};
 }
 
+/// A chat template that never speaks of tools takes none.
+Json capabilities_of(const ModelEntry& entry) {
+  Json out = {"completion", "embedding"};
+  if (entry.chat_template.find("tools") != std::string::npos) out.push_back("tools");
+  return out;
+}
+
 /// An answer on its way.
 class OllamaAnswer {
  public:
@@ -266,7 +273,7 @@ ServerReply ollama_show(ModelTable& models, const ServerRequest& http) {
                        {"modified_at", time_text(entry.created)},
                        {"details", details_of(entry)},
                        {"model_info", info},
-                       {"capabilities", {"completion"}}});
+                       {"capabilities", capabilities_of(entry)}});
   }
   return no_model(Error(ErrorCode::invalid, ""), *name);
 }

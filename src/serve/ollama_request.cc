@@ -37,10 +37,21 @@ bool unloads(const Json& body) {
   return value == 0 || value == "0" || value == "0s" || value == "0m";
 }
 
+/// What would change the answer must not be passed over.
+Status refuse_unknown(const Json& body) {
+  for (const char* field : {"images", "suffix", "template"})
+    if (body.contains(field) && !body[field].empty() && body[field] != "")
+      return fail(ErrorCode::invalid, "field '{}' is not supported here", field);
+  return {};
+}
+
 }  // namespace
 
 Result<OllamaRequest> parse_ollama(const Json& body, const ApiLimits& limits) {
   OllamaRequest request;
+  NIBBLE_DO(refuse_unknown(body));
+  if (body.contains("messages") && body["messages"].is_array())
+    for (const Json& message : body["messages"]) NIBBLE_DO_IN("messages", refuse_unknown(message));
   const bool given = body.contains("options") && body["options"].is_object();
   NIBBLE_DO(parse_options(given ? body["options"] : Json::object(), limits, request.generation));
   NIBBLE_TRY(request.stream, json_bool_or(body, "stream", true));

@@ -145,10 +145,12 @@ ServerReply Answer::whole() {
   Json out = document(request_.chat ? "chat.completion" : "text_completion");
   std::size_t tokens = 0;
   for (std::size_t i = 0; i < results->size(); ++i) {
-    out["choices"].push_back(choice(int(i), (*results)[i]));
-    tokens += (*results)[i].tokens;
+    const ChoiceResult& result = (*results)[i];
+    out["choices"].push_back(choice(int(i), result));
+    tokens += result.tokens;
+    reused_ = std::max(reused_, result.reused);
   }
-  out["usage"] = usage_of(request_.generation.prompt.size(), tokens, 0);
+  out["usage"] = usage_of(request_.generation.prompt.size(), tokens, reused_);
   return json_reply(out);
 }
 

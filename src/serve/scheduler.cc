@@ -14,6 +14,7 @@ namespace {
 // A step decodes one token of every sequence that is ready, and fills up with prompts: in portions,
 // so that no prompt keeps the others waiting, and few tokens while others are being written.
 constexpr std::size_t kPromptPortion = 128, kPromptTokens = 256;
+constexpr const char* kNotFinite = "the model's output is not finite";
 
 /// One choice of a job.
 struct ServedSequence {
@@ -233,7 +234,7 @@ Result<Token> Scheduler::State::pick(ServedSequence& s, std::span<const float> l
 /// Goes on by a token from the logits of the step. On any thread.
 void Scheduler::State::advance(ServedSequence& s) {
   const auto logits = batch.logits(s.part);
-  if (!logits) return finish(s, FinishReason::failed, "the model's output is not finite");
+  if (!logits) return finish(s, FinishReason::failed, kNotFinite);
   bool complete = false;
   const auto token = pick(s, *logits, complete);
   if (!token) return finish(s, FinishReason::failed, token.error().message());
@@ -250,16 +251,14 @@ void Scheduler::State::advance(ServedSequence& s) {
 void Scheduler::State::embed(ServedSequence& s) {
   s.session.truncate(0);
   auto mean = s.session.embed(s.prompt());
-  if (mean)
-    s.event.embedding = std::move(*mean);
-  else
-    return finish(s, FinishReason::failed, mean.error().message());
+  if (!mean) return finish(s, FinishReason::failed, kNotFinite);
+  s.event.embedding = std::move(*mean);
   finish(s, FinishReason::stop);
 }
 
 void Scheduler::State::keep_logits(ServedSequence& s) {
   const auto logits = batch.logits(s.part);
-  if (!logits) return finish(s, FinishReason::failed, "the model's output is not finite");
+  if (!logits) return finish(s, FinishReason::failed, kNotFinite);
   s.event.logits.insert(s.event.logits.end(), logits->begin(), logits->end());
   if (!s.in_prompt()) finish(s, FinishReason::stop);
 }

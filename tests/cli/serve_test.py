@@ -111,6 +111,12 @@ def completions(server):
     assert "".join(c["choices"][0]["text"] for c in chunks if c["choices"]) == whole["choices"][0]["text"]
     assert chunks[-1]["usage"]["completion_tokens"] == 20 and chunks[-2]["choices"][0]["finish_reason"] == "length"
 
+    # Pages of 32 tokens of a prompt that was read before are not read again.
+    again = greedy("numbers of every kind " * 4, 1, stream_options={"include_usage": True})
+    server.json("/v1/completions", again)
+    for usage in (server.json("/v1/completions", again)["usage"], server.events("/v1/completions", again)[-1]["usage"]):
+        assert usage["prompt_tokens_details"]["cached_tokens"] >= 64, usage
+
     # A stop string that spans tokens (which are single characters here) ends the text before it.
     text = whole["choices"][0]["text"]
     stop = text[7:10]
@@ -209,6 +215,10 @@ def ollama(server, name):
     assert server.json("/api/generate", {"model": name})["done_reason"] == "load"
     assert [m["name"] for m in server.json("/api/tags")["models"]] == [name, "again"]
     assert server.json("/api/show", {"model": name})["details"]["family"] == "llama"
+    assert "embedding" in server.json("/api/show", {"model": name})["capabilities"]
+    for field in ({"images": ["aGk="]}, {"suffix": "x"}):
+        assert [*field][0] in server.json("/api/generate", {**ask, "prompt": "b", **field}, 400)["error"]
+    assert "images" in server.json("/api/chat", {**ask, "messages": [{**message[0], "images": ["aGk="]}]}, 400)["error"]
     assert name in [m["name"] for m in server.json("/api/ps")["models"]]
     assert "version" in server.json("/api/version")
     assert "not found" in server.json("/api/chat", {"model": "none", "messages": message}, 404)["error"]

@@ -125,12 +125,11 @@ TEST(Quantize, KeepCopiesBytesAndAllMetadata) {
   }
   EXPECT_EQ(metadata.uint("general.file_type").value(), 1u);
   EXPECT_EQ(metadata.uint("general.quantization_version").value(), 2u);
-  EXPECT_EQ(metadata.text("nibble.version").value(), version());
-  EXPECT_EQ(metadata.text("nibble.recipe").value(), "nearest:keep");
+  EXPECT_EQ(metadata.text("nibble.recipe").value(), fmt::format("nearest:keep {}", version()));
   Sha256 sha;
   const std::string file = read_file(dir / "in.gguf");
   sha.update(std::as_bytes(std::span(file)));
-  EXPECT_EQ(metadata.text("nibble.source.sha256").value(), sha.hex());
+  EXPECT_EQ(metadata.text("nibble.source").value(), sha.hex().substr(0, 32));
 }
 
 TEST(Quantize, SplitOutput) {
