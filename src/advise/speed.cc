@@ -1,12 +1,14 @@
 #include "advise/speed.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <numeric>
 #include <string>
 #include <unordered_map>
 
+#include "eval/metrics.h"
 #include "graph/cache.h"
 #include "graph/memory.h"
 #include "graph/runtime.h"
@@ -17,25 +19,38 @@ namespace {
 constexpr std::uint64_t kProbeBytes = 256u << 20;  // no cache holds them
 constexpr std::int64_t kPromptTokens = 96;         // two blocks of tokens: as fast as many
 constexpr double kPromptProducts = 2e10;           // of a probe of the prompt, about
-constexpr double kSeconds = 0.15;                  // for each of them, at least
-constexpr std::size_t kMostTimes = 25, kFewestTimes = 3;
+constexpr double kSeconds = 0.3;                   // for each level, at least
+constexpr std::size_t kMostTimes = 60, kFewestTimes = 3;
 
-/// The seconds that fn() takes: the lower quartile, since others may be using the machine.
-template <class Fn>
-Result<double> seconds(std::size_t fewest, const Fn& fn) {
+/// The seconds that each of the functions takes when they run in turn, so that none finds in a
+/// cache what it left there: medians.
+template <class... Fn>
+Result<std::array<double, sizeof...(Fn)>> seconds(std::size_t fewest, const Fn&... fns) {
   using Clock = std::chrono::steady_clock;
-  NIBBLE_DO(fn());
-  std::vector<double> times;
+  std::array<std::vector<double>, sizeof...(Fn)> times;
   double sum = 0;
-  while (times.size() < fewest || (sum < kSeconds && times.size() < kMostTimes)) {
+  const auto run = [&](std::vector<double>& out, const auto& fn) -> Status {
     const auto start = Clock::now();
     NIBBLE_DO(fn());
-    times.push_back(std::chrono::duration<double>(Clock::now() - start).count());
-    sum += times.back();
+    out.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    sum += out.back();
+    return {};
+  };
+  for (std::size_t n = 0; n <= fewest || (sum < kSeconds && n <= kMostTimes); ++n) {
+    Status done;
+    std::size_t i = 0;
+    ((done = done ? run(times[i++], fns) : done), ...);
+    NIBBLE_DO(done);
+    if (n > 0) continue;
+    sum = 0;  // the first time warms up
+    for (auto& each : times) each.clear();
   }
-  const std::size_t quarter = times.size() / 4;
-  std::nth_element(times.begin(), times.begin() + std::ptrdiff_t(quarter), times.end());
-  return times[quarter];
+  std::array<double, sizeof...(Fn)> out;
+  std::transform(times.begin(), times.end(), out.begin(), [](auto& each) {
+    std::sort(each.begin(), each.end());
+    return quantile(each, 0.5);
+  });
+  return out;
 }
 
 /// Bytes of packed weights: of each block, and of the matrices outside.
@@ -87,26 +102,42 @@ std::uint64_t products_of(const Graph& graph, std::size_t block) {
   return sum;
 }
 
-/// Seconds of attention for the last token of a full context, all blocks of the graph.
-Result<double> attention_seconds(const Graph& graph, std::uint32_t context, int threads) {
-  const ModelConfig& c = graph.config;
-  const auto pages = std::make_shared<KvPagePool>(c, Precision::fast);
-  KvCache cache(pages);
-  NIBBLE_DO(cache.reserve(0, std::int64_t(context)));
-  for (std::uint32_t i = 0; i < context; i += std::uint32_t(kPagePositions))
-    std::memset(cache.page(i / kPagePositions), 0, KvPagePool::page_bytes(c, Precision::fast));
-  const Portion portion{&cache, context - 1, 0, 1};
-  std::vector<float> q(std::size_t(c.heads) * c.head_dim), out(q.size());
-  ThreadPool pool(threads);
-  return seconds(kFewestTimes, [&]() -> Status {
-    for (const auto& block : graph.blocks)
+/// Attention of the last token of a full context, in all blocks of a graph.
+class FullAttention {
+ public:
+  FullAttention(const Graph& graph, std::uint32_t context, ThreadPool& pool)
+      : graph_(graph),
+        pool_(pool),
+        cache_(std::make_shared<KvPagePool>(graph.config, Precision::fast)),
+        portion_{&cache_, context - 1, 0, 1},
+        q_(std::size_t(graph.config.heads) * graph.config.head_dim),
+        out_(q_.size()) {}
+
+  Status reserve() {
+    const auto context = portion_.position + 1;
+    NIBBLE_DO(cache_.reserve(0, std::int64_t(context)));
+    for (std::uint32_t i = 0; i < context; i += std::uint32_t(kPagePositions))
+      std::memset(cache_.page(i / kPagePositions), 0,
+                  KvPagePool::page_bytes(graph_.config, Precision::fast));
+    return {};
+  }
+
+  Status run() {
+    const int shared = int(graph_.config.heads / graph_.config.kv_heads);
+    for (const auto& block : graph_.blocks)
       for (const Node& node : block)
         if (node.kind == Node::Kind::attend)
-          attend_to_caches(node, std::span(&portion, 1), int(c.heads / c.kv_heads), q.data(),
-                           out.data(), pool);
+          attend_to_caches(node, std::span(&portion_, 1), shared, q_.data(), out_.data(), pool_);
     return {};
-  });
-}
+  }
+
+ private:
+  const Graph& graph_;
+  ThreadPool& pool_;
+  KvCache cache_;
+  Portion portion_;
+  std::vector<float> q_, out_;
+};
 
 }  // namespace
 
@@ -130,26 +161,26 @@ Result<std::optional<LevelSpeed>> SpeedProbe::measure(std::span<const TensorInfo
   const std::size_t width = graph.config.hidden;
   std::vector<float> hidden(std::size_t(kPromptTokens) * width, 1.0f);
   const auto one = std::span(hidden).first(width);
-  NIBBLE_TRY(const double decode,
-             seconds(kFewestTimes, [&] { return session.advance(one, 0, int(count)); }));
-  NIBBLE_TRY(const double head, seconds(kFewestTimes, [&]() -> Status {
-               NIBBLE_TRY([[maybe_unused]] const auto logits, session.predict(one));
-               return {};
-             }));
+  const auto blocks_of_token = [&] { return session.advance(one, 0, int(count)); };
+  const auto head_of_token = [&]() -> Status {
+    NIBBLE_TRY([[maybe_unused]] const auto logits, session.predict(one));
+    return {};
+  };
+  FullAttention attention(graph, context_, runtime->pool());
+  NIBBLE_DO(attention.reserve());
+  NIBBLE_TRY(const auto decode, seconds(kFewestTimes, blocks_of_token, head_of_token,
+                                        [&] { return attention.run(); }));
   const double most = kPromptProducts / double(products_of(graph_, 0) * kPromptTokens);
   const int few = std::clamp(int(most), 1, int(count));
-  NIBBLE_TRY(const double prompt, seconds(1, [&] { return session.advance(hidden, 0, few); }));
-  if (!attention_) {
-    NIBBLE_TRY(const double measured, attention_seconds(graph, context_, runtime->pool().size()));
-    attention_ = measured / double(count) * double(layers);
-  }
+  NIBBLE_TRY(const auto prompt, seconds(1, [&] { return session.advance(hidden, 0, few); }));
 
   std::uint64_t probed = 0;
   for (const std::size_t layer : kept) probed += bytes.blocks[layer];
-  const double token = head + decode * double(blocks) / double(probed);
-  return LevelSpeed{.prefill = double(kPromptTokens) * few / (prompt * double(layers)),
+  const double token = decode[0] * double(blocks) / double(probed) + decode[1];
+  const double full = token + decode[2] / double(count) * double(layers);
+  return LevelSpeed{.prefill = double(kPromptTokens) * few / (prompt[0] * double(layers)),
                     .decode = 1 / token,
-                    .decode_full = 1 / (token + *attention_)};
+                    .decode_full = 1 / full};
 }
 
 }  // namespace nibble
