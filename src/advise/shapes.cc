@@ -56,7 +56,7 @@ class ConfigCheckpoint final : public Checkpoint {
   void release(std::size_t, std::uint64_t, std::uint64_t) const override {}
 
  private:
-  static void refuse() { NIBBLE_CHECK(!"there are no values"); }
+  static void refuse() { NIBBLE_CHECK(false && "there are no values"); }
 
   NoSource source_;
   Metadata metadata_;

@@ -117,7 +117,7 @@ void Format::levels(const Grid&, const Code* codes, std::int8_t* out) const {
     for (int i = 0; i < block(); ++i) out[i] = table[codes[i]];
 }
 
-void Format::encode(const float*, std::size_t, std::byte*) const { NIBBLE_CHECK(!"plain"); }
+void Format::encode(const float*, std::size_t, std::byte*) const { NIBBLE_CHECK(false && "plain"); }
 
 void Format::decode(const std::byte* in, std::size_t blocks, float* out) const {
   Grid grid;
@@ -149,7 +149,7 @@ class Made {
       if (each.id == id) return each.format.get();
     for (const FormatFamily* family : family_registry())
       if (auto format = family->make(id))
-        return members_.emplace_back(std::string(id), std::move(format)).format.get();
+        return members_.emplace_back(Member{std::string(id), std::move(format)}).format.get();
     return nullptr;
   }
 
