@@ -166,10 +166,14 @@ Result<std::optional<LevelSpeed>> SpeedProbe::measure(std::span<const TensorInfo
     NIBBLE_TRY([[maybe_unused]] const auto logits, session.predict(one));
     return {};
   };
-  FullAttention attention(graph, context_, runtime->pool());
-  NIBBLE_DO(attention.reserve());
-  NIBBLE_TRY(const auto decode, seconds(kFewestTimes, blocks_of_token, head_of_token,
-                                        [&] { return attention.run(); }));
+  NIBBLE_TRY(const auto decode, seconds(kFewestTimes, blocks_of_token, head_of_token));
+  if (!attention_) {  // the same for all levels
+    FullAttention attention(graph, context_, runtime->pool());
+    NIBBLE_DO(attention.reserve());
+    NIBBLE_TRY(const auto full,
+               seconds(kFewestTimes, blocks_of_token, [&] { return attention.run(); }));
+    attention_ = full[1] / double(count) * double(layers);
+  }
   const double most = kPromptProducts / double(products_of(graph_, 0) * kPromptTokens);
   const int few = std::clamp(int(most), 1, int(count));
   NIBBLE_TRY(const auto prompt, seconds(1, [&] { return session.advance(hidden, 0, few); }));
@@ -177,10 +181,9 @@ Result<std::optional<LevelSpeed>> SpeedProbe::measure(std::span<const TensorInfo
   std::uint64_t probed = 0;
   for (const std::size_t layer : kept) probed += bytes.blocks[layer];
   const double token = decode[0] * double(blocks) / double(probed) + decode[1];
-  const double full = token + decode[2] / double(count) * double(layers);
   return LevelSpeed{.prefill = double(kPromptTokens) * few / (prompt[0] * double(layers)),
                     .decode = 1 / token,
-                    .decode_full = 1 / full};
+                    .decode_full = 1 / (token + *attention_)};
 }
 
 }  // namespace nibble

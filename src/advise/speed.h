@@ -27,6 +27,7 @@ class SpeedProbe {
   std::uint32_t context_;
   int threads_;
   std::uint64_t memory_;
+  std::optional<double> attention_ = {};  // seconds for one token and all blocks, full context
 };
 
 }  // namespace nibble
