@@ -64,7 +64,7 @@ void print(const Advice& advice) {
 /// Quantizes to what was recommended.
 Result<void> apply(Options& options, const Advice& advice, Progress& progress) {
   if (!advice.recommended) return fail(ErrorCode::invalid, "nothing fits, so nothing is written");
-  options.quantize.source = advice.source;
+  NIBBLE_TRY(options.quantize.source, resolve_source(advice.source, {}, progress));
   options.quantize.target = advice.levels[*advice.recommended].name;
   options.quantize.threads = options.threads;
   if (!parse_target(options.quantize.target))
@@ -85,9 +85,11 @@ Result<Advice> run(Options& options) {
     return fail(ErrorCode::invalid, "--apply needs -o OUTPUT");
   options.advise.purpose = *purpose;
   options.advise.measure_speed = !options.no_speed;
-  NIBBLE_TRY(options.advise.source, resolve_source(options.advise.source, {}, progress));
+  const std::string given = options.advise.source;
+  NIBBLE_TRY(options.advise.source, resolve_source(given, {.weights = false}, progress));
   NIBBLE_TRY(const Machine machine, probe_machine(options.threads));
   NIBBLE_TRY(Advice advice, advise(options.advise, machine, progress));
+  advice.source = given;
   if (options.json)
     fmt::print("{}\n", advice_json(advice));
   else
@@ -105,7 +107,8 @@ Run add_advise(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   AdviseOptions& a = options->advise;
   app.add_option("SRC", a.source,
-                 "GGUF file, Hugging Face directory, org/name, or a config.json alone")
+                 "GGUF file, Hugging Face directory, a config.json alone, or org/name, of which no "
+                 "weights are downloaded")
       ->required();
   add_bytes(app, "--ram", a.memory_bytes,
             "memory of the machine it is for (16GiB), of which a tenth is left to the system; "

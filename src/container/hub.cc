@@ -21,9 +21,9 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t kLargestListing = 64u << 20;
 constexpr std::uint64_t kLargestSmallFile = 256u << 20;
-constexpr std::string_view kDescription[] = {"config.json", "generation_config.json",
-                                             "tokenizer.json", "tokenizer_config.json",
-                                             "chat_template.jinja"};
+constexpr char kConfig[] = "config.json";
+constexpr std::string_view kDescription[] = {kConfig, "generation_config.json", "tokenizer.json",
+                                             "tokenizer_config.json", "chat_template.jinja"};
 
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
@@ -74,7 +74,8 @@ class Pull {
 
   /// Remembers where the last pull of this name and revision went, for times without a network.
   std::string last_pull() const {
-    const std::string key = url_encode(name_.revision + ":" + name_.file, false);
+    const std::string what = options_.weights ? name_.file : name_.file + ":config";
+    const std::string key = url_encode(name_.revision + ":" + what, false);
     return (fs::path(options_.cache) / "hub" / name_.repository / (key + ".last")).string();
   }
 
@@ -150,6 +151,11 @@ class Pull {
   Result<std::string> pull_checkpoint() {
     std::vector<const RemoteFile*> files;
     for (const std::string_view path : kDescription) NIBBLE_DO(add_small(path, files));
+    if (!options_.weights) {
+      if (!listing_.find(kConfig)) return unusable("has no config.json");
+      NIBBLE_DO(download(files));
+      return local(kConfig);
+    }
     if (listing_.find(kSafetensorsIndex)) {
       std::vector<const RemoteFile*> index;
       NIBBLE_DO(add_small(kSafetensorsIndex, index));

@@ -22,6 +22,7 @@ def tensors(name):
     return len(header).to_bytes(8, "little") + header + b"12345678"
 
 
+CONFIG = (pathlib.Path(__file__).parents[1] / "configs" / "mistral-7b.json").read_bytes()
 CHECKPOINT = {"config.json": b'{"model_type":"llama"}', "tokenizer.json": b"{}", "model.safetensors": BIG,
               "pytorch_model.bin": b"not wanted", "onnx/model.safetensors": b"not wanted"}
 INDEX = json.dumps({"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}).encode()
@@ -31,6 +32,7 @@ REPOSITORIES = {
                     "m-2.safetensors": tensors("b"), "other.safetensors": b"not wanted"},
     "org/ggufs": {"x-Q4_K_M.gguf": b"GGUF1", "Q8_0/x-Q8_0-00001-of-00002.gguf": b"GGUF2",
                   "Q8_0/x-Q8_0-00002-of-00002.gguf": b"GGUF3", "README.md": b""},
+    "org/mistral": {"config.json": CONFIG, "model.safetensors": BIG},
     "org/secret": CHECKPOINT,
     "org/nothing": {"README.md": b"", "pytorch_model.bin": b"x"},
     "org/evil": {"../../escaped.safetensors": b"x", "/etc/escaped.gguf": b"x", "a/../../escaped.gguf": b"x"},
@@ -140,12 +142,14 @@ class Bench:
 
     def pull(self, name, cache, faults=None, token="", revision="main"):
         """Exit code, standard output, standard error."""
+        return self.run(["pull", name, "--cache", str(cache), "--revision", revision], faults, HF_TOKEN=token)
+
+    def run(self, arguments, faults=None, **variables):
         self.server.faults = dict(faults or {})
         self.server.requests = []
-        environment = dict(os.environ, HF_ENDPOINT=f"http://127.0.0.1:{self.server.server_port}", HF_TOKEN=token,
-                           no_proxy="127.0.0.1,localhost")
-        done = subprocess.run([common.PROGRAM, "pull", name, "--cache", str(cache), "--revision", revision],
-                              env=environment, capture_output=True, text=True, timeout=120)
+        environment = {**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{self.server.server_port}", "HF_TOKEN": "",
+                       "no_proxy": "127.0.0.1,localhost", **variables}
+        done = subprocess.run([common.PROGRAM, *arguments], env=environment, capture_output=True, text=True, timeout=120)
         return done.returncode, done.stdout.strip(), done.stderr
 
     def refused(self, what, reason, *args, **kwargs):
@@ -182,6 +186,20 @@ def good_cases(bench, checks, home):
     checks.equal("with a token", code, 0)
     to_store = [sent for path, _, sent in bench.server.requests if path.startswith("/store/")]
     checks.equal("the token stays with its host", to_store, [None])
+
+
+def advise_cases(bench, checks, home):
+    """Advice about a name takes its config, never its weights, and what it fetched is no checkpoint for others."""
+    advise = ["advise", "org/mistral", "--no-speed", "--levels", "Q4_K_M", "--json"]
+    for faults in ({}, {"errors": 99}):
+        code, out, err = bench.run(advise, faults, NIBBLE_CACHE=str(home / "k"))
+        checks.equal(f"advise {faults}: {err}", code, 0)
+        checks.equal("its source", json.loads(out)["source"], "org/mistral")
+        checks.equal("its size", 4.3e9 < json.loads(out)["levels"][0]["file_bytes"] < 4.4e9, True)
+    checks.equal("no weights", [f for f in files(home / "k") if f.endswith((".safetensors", ".part"))], [])
+    bench.refused("no checkpoint without the hub", "status 503", "org/mistral", home / "k", {"errors": 99})
+    code, out, _ = bench.pull("org/mistral", home / "k")
+    checks.equal("then the weights", (code, files(out)), (0, ["config.json", "model.safetensors"]))
 
 
 def interrupted_cases(bench, checks, home):
@@ -229,6 +247,7 @@ def main():
         bench = Bench(checks)
         home = pathlib.Path(scratch)
         good_cases(bench, checks, home)
+        advise_cases(bench, checks, home)
         interrupted_cases(bench, checks, home)
         bad_cases(bench, checks, home)
     checks.finish()
