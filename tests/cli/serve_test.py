@@ -183,6 +183,16 @@ def constrained(server, name):
     follows("".join(c["choices"][0]["text"] for c in chunks))
     whole = server.json("/api/chat", {"model": name, "stream": False, "format": SCHEMA, "messages": ask["messages"]})
     follows(whole["message"]["content"])
+    # Nobody invents properties, unless several schemas speak of one object.
+    part = {name: {"type": "object", "properties": {name: {"type": "boolean"}}, "required": [name]} for name in "ab"}
+    def written(schema):
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        found = server.json("/v1/chat/completions", {**ask, "n": 8, "seed": 4, "temperature": 3, "response_format": form})
+        return [choice["message"]["content"] for choice in found["choices"]]
+    for text in written({"type": "array", "items": part["a"], "minItems": 2, "maxItems": 2}):
+        assert [set(each) for each in json.loads(text)] == [{"a"}, {"a"}], text
+    for text in written({**part["a"], "anyOf": [part["b"]]}):
+        assert '"a"' in text and '"b"' in text, text
     for path, more in (("/v1/chat/completions", {**ask, "response_format": {"type": "json_object"}, "logit_bias": {"93": 100}}),):
         text = server.json(path, more)["choices"][0]["message"]["content"]
         assert json.loads(text) == {}, text  # id 93 is "}", which ends the object at once
