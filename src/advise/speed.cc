@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cstring>
 #include <numeric>
 #include <string>
 #include <unordered_map>
@@ -113,14 +112,7 @@ class FullAttention {
         q_(std::size_t(graph.config.heads) * graph.config.head_dim),
         out_(q_.size()) {}
 
-  Status reserve() {
-    const auto context = portion_.position + 1;
-    NIBBLE_DO(cache_.reserve(0, std::int64_t(context)));
-    for (std::uint32_t i = 0; i < context; i += std::uint32_t(kPagePositions))
-      std::memset(cache_.page(i / kPagePositions), 0,
-                  KvPagePool::page_bytes(graph_.config, Precision::fast));
-    return {};
-  }
+  Status reserve() { return cache_.blank(portion_.position + 1); }
 
   Status run() {
     const int shared = int(graph_.config.heads / graph_.config.kv_heads);

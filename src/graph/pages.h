@@ -68,6 +68,7 @@ class KvPagePool {
   std::int64_t value_offset(int layer, std::int64_t head) const {
     return key_offset(layer, head) + part_;
   }
+  std::size_t page_bytes() const { return page_bytes_; }
   std::size_t pages() const { return all_.size(); }  // made so far
   std::size_t used() const { return all_.size() - free_.size() - idle_.size(); }
 

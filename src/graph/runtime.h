@@ -91,6 +91,9 @@ class Session {
   /// Begins the sequence anew with as many of the tokens as its shared memory already holds: whole
   /// pages that other sequences computed. Returns the position.
   std::uint32_t reuse(std::span<const std::uint32_t> tokens);
+  /// For measuring: begins the sequence anew as if it had `tokens` tokens, whose keys and values
+  /// are zero. Not for sessions that share memory. Errors as of forward().
+  Status pretend(std::uint32_t tokens);
   /// Appends tokens (at least one). Logits [wanted][vocab] stay valid until the next call. Tokens
   /// may come in any portions, which change no bit of the results (except where a checkpoint rounds
   /// inputs as LLM.int8 does).

@@ -108,6 +108,17 @@ std::uint32_t Session::reuse(std::span<const std::uint32_t> tokens) {
   return s.position;
 }
 
+Status Session::pretend(std::uint32_t tokens) {
+  State& s = *state_;
+  NIBBLE_CHECK(!s.shares);
+  if (tokens > s.context)
+    return fail(ErrorCode::invalid, "{} tokens do not fit into a context of {}", tokens, s.context);
+  s.truncate(0);
+  NIBBLE_DO(s.cache.blank(tokens));
+  s.position = tokens;
+  return {};
+}
+
 Result<std::span<const float>> Session::forward(std::span<const std::uint32_t> tokens,
                                                 Logits wanted) {
   State& s = *state_;
