@@ -104,10 +104,10 @@ std::uint64_t products_of(const Graph& graph, std::size_t block) {
 /// Attention of the last token of a full context, in all blocks of a graph.
 class FullAttention {
  public:
-  FullAttention(const Graph& graph, std::uint32_t context, ThreadPool& pool)
+  FullAttention(const Graph& graph, std::uint32_t context, const CacheOps& cache, ThreadPool& pool)
       : graph_(graph),
         pool_(pool),
-        cache_(std::make_shared<KvPagePool>(graph.config, Precision::fast)),
+        cache_(std::make_shared<KvPagePool>(graph.config, cache)),
         portion_{&cache_, context - 1, 0, 1},
         q_(std::size_t(graph.config.heads) * graph.config.head_dim),
         out_(q_.size()) {}
@@ -138,7 +138,7 @@ Result<std::optional<LevelSpeed>> SpeedProbe::measure(std::span<const TensorInfo
   const std::size_t layers = graph_.blocks.size();
   const std::uint64_t blocks = bytes.all() - bytes.outside, block = blocks / layers;
   const std::size_t count = std::min<std::size_t>(layers, kProbeBytes / block + 1);
-  const std::uint64_t page_row = cache_bytes(graph_.config, Precision::fast, context_) / layers;
+  const std::uint64_t page_row = cache_bytes(graph_.config, cache_, context_) / layers;
   if (bytes.outside + (block + page_row) * count > memory_) return std::nullopt;
 
   const std::vector<std::size_t> kept = spread(count, layers);
@@ -160,7 +160,7 @@ Result<std::optional<LevelSpeed>> SpeedProbe::measure(std::span<const TensorInfo
   };
   NIBBLE_TRY(const auto decode, seconds(kFewestTimes, blocks_of_token, head_of_token));
   if (!attention_) {  // the same for all levels
-    FullAttention attention(graph, context_, runtime->pool());
+    FullAttention attention(graph, context_, cache_, runtime->pool());
     NIBBLE_DO(attention.reserve());
     NIBBLE_TRY(const auto full,
                seconds(kFewestTimes, blocks_of_token, [&] { return attention.run(); }));

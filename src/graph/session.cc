@@ -26,7 +26,7 @@ struct Session::State {
         context(positions),
         shares(pages != nullptr),
         cache(shares ? std::move(pages)
-                     : std::make_shared<KvPagePool>(runtime.graph.config, runtime.precision)) {}
+                     : std::make_shared<KvPagePool>(runtime.graph.config, *runtime.cache)) {}
 
   Runtime::State& model;
   std::uint32_t context, position = 0;
