@@ -21,6 +21,15 @@ nlohmann::ordered_json joules(const MeasuredRate& rate) {
   return nullptr;
 }
 
+nlohmann::ordered_json speculation(const BenchmarkReport& r) {
+  if (!r.speculation) return nullptr;
+  return {{"plain_tokens_per_second", r.speculation->plain.tokens_per_second},
+          {"tokens_per_second", r.speculation->speculative.tokens_per_second},
+          {"tokens", r.speculation->tokens},
+          {"guessed_tokens", r.speculation->guessed},
+          {"right_guesses", r.speculation->right}};
+}
+
 int print_as_json(const BenchmarkReport& r, const Options& options) {
   nlohmann::ordered_json decodes = nlohmann::ordered_json::array();
   for (const MeasuredDecode& d : r.decodes)
@@ -31,6 +40,8 @@ int print_as_json(const BenchmarkReport& r, const Options& options) {
                        {"rounds", d.rate.rounds}});
   return print_json({{"model", options.bench.model},
                      {"isa", r.isa},
+                     {"cache", r.cache},
+                     {"cache_token_bytes", r.cache_token_bytes},
                      {"threads", r.threads},
                      {"file_bytes", r.file_bytes},
                      {"weight_bytes", r.weight_bytes},
@@ -49,6 +60,7 @@ int print_as_json(const BenchmarkReport& r, const Options& options) {
                      {"prefill_joules_per_token", joules(r.prefill)},
                      {"decode_tokens_per_second", r.decode.tokens_per_second},
                      {"decode_joules_per_token", joules(r.decode)},
+                     {"speculation", speculation(r)},
                      {"prefill_rounds", r.prefill.rounds},
                      {"decode_rounds", r.decode.rounds},
                      {"decodes", decodes}});
@@ -71,6 +83,13 @@ int print(const BenchmarkReport& r, const Options& options) {
     print_rate("decode", d.rate,
                fmt::format("{} sequences together, {} tokens each behind {}", d.sequences,
                            generated, d.context));
+  if (const auto& s = r.speculation) {
+    print_rate("text", s->plain, fmt::format("{} tokens of an answer", s->tokens));
+    print_rate("  guessed", s->speculative,
+               fmt::format("{} of {} guesses right", s->right, s->guessed));
+  }
+  fmt::print("cache        {}, {} a token of a sequence\n", r.cache,
+             human_bytes(r.cache_token_bytes));
   fmt::print("first token  {}\n", human_seconds(r.first_token_seconds));
   if (r.energy_domains.empty())
     fmt::print("energy       not measured: {}\n", r.no_energy);
@@ -113,23 +132,33 @@ Run add_bench(CLI::App& app) {
       ->delimiter(',')
       ->check(CLI::Range(0, 1 << 24))
       ->capture_default_str();
+  const auto text = app.add_option("--text", bench.text,
+                                   "Also answer the beginning of this text, plainly and with "
+                                   "guesses from what came before");
+  app.add_option("--draft", bench.draft, "With --text: a smaller model that guesses instead")
+      ->needs(text);
   app.add_option("-r,--rounds", bench.rounds, "Rounds; medians are reported")
       ->capture_default_str();
   add_threads(app, bench.threads);
   app.add_flag("--exact", bench.exact,
                "Keep activations in float32 instead of rounding them to 8 bits");
+  add_cache(app, bench.cache);
   app.add_flag("--json", options->json, "Print one JSON object");
   app.footer(
       "Examples:\n"
       "  nibble bench model.gguf\n"
       "  nibble bench model.gguf -p 2048 -n 64 --threads 2 --json\n"
       "  nibble bench model.gguf --batch 1,4,16 -n 32\n"
-      "  nibble bench model.gguf --ctx 512,2048,8192 -n 32");
+      "  nibble bench Q8_0.gguf --text notes.txt --draft Q2_K.gguf\n"
+      "  nibble bench model.gguf --ctx 512,2048,8192 -n 32 --cache q8_0");
   return [options] {
     ConsoleProgress progress;
-    auto path = resolve_source(options->bench.model, {}, progress);
-    if (!path) return report(path.error());
-    options->bench.model = *path;
+    for (std::string* model : {&options->bench.model, &options->bench.draft}) {
+      if (model->empty()) continue;
+      auto path = resolve_source(*model, {}, progress);
+      if (!path) return report(path.error());
+      *model = *path;
+    }
     const auto result = benchmark(options->bench, progress);
     return result ? print(*result, *options) : report(result.error());
   };

@@ -7,6 +7,7 @@
 #include "base/cpu.h"
 #include "eval/energy.h"
 #include "eval/machine.h"
+#include "eval/speculation.h"
 #include "graph/runtime.h"
 
 namespace nibble {
@@ -115,6 +116,8 @@ Status check(const BenchmarkOptions& options) {
     if (sequences < 1 || sequences > Batch::kTokens)
       return fail(ErrorCode::invalid, "{} sequences cannot decode together: 1 to {} can", sequences,
                   Batch::kTokens);
+  if (!options.draft.empty() && options.text.empty())
+    return fail(ErrorCode::invalid, "a draft model needs a text to answer");
   return {};
 }
 
@@ -176,9 +179,9 @@ Result<BenchmarkReport> benchmark(const BenchmarkOptions& options, Progress& pro
   const Stopwatch total;
   NIBBLE_TRY(const Model model, Model::open(options.model));
   const auto precision = options.exact ? Precision::exact : Precision::fast;
-  NIBBLE_TRY_IN(
-      options.model, const auto runtime,
-      Runtime::load(model, {.threads = options.threads, .precision = precision}, progress));
+  const RuntimeOptions runtime_options = {
+      .threads = options.threads, .precision = precision, .cache = options.cache};
+  NIBBLE_TRY_IN(options.model, const auto runtime, Runtime::load(model, runtime_options, progress));
   BenchmarkReport report;
   report.load_seconds = total.seconds();
   Session session(*runtime, options.prompt_tokens);
@@ -186,7 +189,12 @@ Result<BenchmarkReport> benchmark(const BenchmarkOptions& options, Progress& pro
   NIBBLE_TRY([[maybe_unused]] const auto first, session.forward(prompt));
   report.first_token_seconds = total.seconds();
   NIBBLE_DO(measure(options, *runtime, session, prompt, report, progress));
-  report.isa = std::string(active_isa());
+  if (!options.text.empty()) {
+    NIBBLE_TRY(report.speculation, measure_speculation(options, model, *runtime, progress));
+  }
+  report.isa = std::string(active_isa()), report.cache = runtime->cache().type;
+  report.cache_token_bytes =
+      KvPagePool::page_bytes(model.config(), runtime->cache()) / std::uint64_t(kPagePositions);
   report.threads = runtime->pool().size();
   for (const TensorInfo& tensor : model.source().tensors()) report.file_bytes += tensor.bytes;
   report.weight_bytes = runtime->weight_bytes();
