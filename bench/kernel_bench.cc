@@ -78,17 +78,22 @@ void stream(benchmark::State& bench) {
       double(data.size() * 8) * double(bench.iterations()) * 1e-9, benchmark::Counter::kIsRate);
 }
 
-void attention(benchmark::State& bench, std::int64_t tokens) {
+void attention(benchmark::State& bench, const CacheOps& cache, std::int64_t tokens) {
   constexpr int kGroup = 3, kDim = 64;
   constexpr std::int64_t kPosition = 512;
+  const auto part = std::size_t(cache_part_bytes(cache, kDim));
   std::uint32_t state = 1;
   std::vector<float> q(std::size_t(tokens * kGroup * kDim)), out(q.size());
-  std::vector<std::uint16_t> cache((kPosition + kPagePositions) * 2 * kDim);  // keys, then values
+  std::vector<std::uint8_t> memory(kPosition / kPagePositions * 2 * part);  // keys, then values
   for (float& x : q) x = noise(state);
-  for (auto& x : cache) x = f32_to_fp16(noise(state));
   std::vector<const std::uint8_t*> pages;
-  for (std::size_t i = 0; i < cache.size(); i += kPagePositions * 2 * kDim)
-    pages.push_back(reinterpret_cast<const std::uint8_t*>(cache.data() + i));
+  for (std::int64_t p = 0; p < kPosition; ++p) {
+    float key[kDim], value[kDim];
+    for (int d = 0; d < kDim; ++d) key[d] = noise(state), value[d] = noise(state);
+    std::uint8_t* page = memory.data() + std::size_t(p / kPagePositions) * 2 * part;
+    cache.store(key, value, kDim, page, page + part, p % kPagePositions);
+    if (p % kPagePositions == 0) pages.push_back(page);
+  }
   std::vector<float> scratch(std::size_t(attend_scratch(tokens, kGroup, kDim, kPosition - tokens)));
   const AttendArgs args{.q = q.data(),
                         .out = out.data(),
@@ -96,7 +101,7 @@ void attention(benchmark::State& bench, std::int64_t tokens) {
                         .out_stride = kGroup * kDim,
                         .pages = pages.data(),
                         .key_offset = 0,
-                        .value_offset = kPagePositions * kDim * std::int64_t(sizeof(cache[0])),
+                        .value_offset = std::int64_t(part),
                         .position = kPosition - tokens,
                         .tokens = tokens,
                         .window = 0,
@@ -106,7 +111,7 @@ void attention(benchmark::State& bench, std::int64_t tokens) {
                         .cap = 0,
                         .scratch = scratch.data()};
   for (auto _ : bench) {
-    ops().cache_fp16.attend(&args);
+    cache.attend(&args);
     benchmark::DoNotOptimize(out.data());
   }
   bench.counters["GOP/s"] = benchmark::Counter(
@@ -151,8 +156,11 @@ void register_products() {
 int main(int argc, char** argv) {
   benchmark::RegisterBenchmark("Stream", nibble::stream);
   nibble::register_products();
-  benchmark::RegisterBenchmark("Attend/1", nibble::attention, 1);
-  benchmark::RegisterBenchmark("Attend/16", nibble::attention, 16);
+  for (const nibble::CacheOps& cache : nibble::ops().caches)
+    for (const int tokens : {1, 16})
+      benchmark::RegisterBenchmark(
+          ("Attend/" + std::string(cache.type) + "/" + std::to_string(tokens)).c_str(),
+          nibble::attention, cache, tokens);
   benchmark::RegisterBenchmark("QuantizeInput", nibble::quantize);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

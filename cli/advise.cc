@@ -116,6 +116,7 @@ Run add_advise(CLI::App& app) {
   app.add_option("--ctx", a.context, "Context in tokens that must fit")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
+  add_cache(app, a.cache);
   app.add_option("--for", options->purpose, "What it is for: chat, code, math or speed")
       ->capture_default_str();
   app.add_option("--levels", a.levels, "Levels to look at (Q4_K_M,IQ3_S,...); default: the usual")

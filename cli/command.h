@@ -1,6 +1,8 @@
 // What a subcommand is made of: options added to a CLI::App, and a function that runs it.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <functional>
@@ -8,6 +10,7 @@
 #include <string>
 
 #include "cli/console.h"
+#include "kernel/caches.h"
 
 namespace nibble::cli {
 
@@ -27,6 +30,19 @@ inline CLI::Option* add_threads(CLI::App& app, int& threads) {
   return app.add_option("--threads", threads, "Threads; 0: one per core")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
+}
+
+/// How keys and values are kept; `help` says more about it.
+inline CLI::Option* add_cache(CLI::App& app, std::string& type, const std::string& help = "") {
+  return app
+      .add_option("--cache", type,
+                  fmt::format("Keys and values as {}: smaller, faster behind long texts, less "
+                              "exact. Default: f16, with --exact f32{}",
+                              cache_type_names(), help))
+      ->check([](const std::string& name) {
+        const auto found = find_cache(name, Precision::fast);
+        return found ? std::string() : found.error().message();
+      });
 }
 
 /// Runs the subcommand after its options were parsed; returns the exit code.

@@ -67,8 +67,8 @@ OrderedJson to_json(const ComparedModel& model) {
   if (const auto& s = model.speed)
     out.update({{"load_seconds", s->load_seconds},
                 {"first_token_seconds", s->first_token_seconds},
-                {"prefill_tokens_per_second", s->prefill_tokens_per_second},
-                {"decode_tokens_per_second", s->decode_tokens_per_second}});
+                {"prefill_tokens_per_second", s->prefill.tokens_per_second},
+                {"decode_tokens_per_second", s->decode.tokens_per_second}});
   if (const auto& task = model.task)
     out.update({{"task_accuracy", task->accuracy.value},
                 {"task_accuracy_se", task->accuracy.standard_error}});

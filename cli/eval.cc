@@ -114,7 +114,8 @@ TaskOptions task_options(const Options& options, const std::string& file) {
           .file = file,
           .limit = options.limit,
           .threads = options.text.threads,
-          .fast = options.text.fast};
+          .fast = options.text.fast,
+          .cache = options.text.cache};
 }
 
 Result<void> run_choices(const Options& options, OrderedJson& out, Progress& progress) {
@@ -218,6 +219,7 @@ Run add_eval(CLI::App& app) {
   app.add_flag("--answers", options->answers, "Show the answers to --task");
   app.add_flag("--fast", text.fast,
                "Round activations to 8 bits, as running does; default: float32");
+  add_cache(app, text.cache, ", with --fast f16; the reference keeps that default");
   add_threads(app, text.threads);
   app.add_flag("--json", options->json, "Print one JSON object");
   app.footer(
@@ -225,6 +227,7 @@ Run add_eval(CLI::App& app) {
       "  nibble eval small.gguf --text wiki.txt --ref ./SmolLM2 --chunks 40\n"
       "  nibble eval Q4_K_M.gguf Q3_K_M.gguf Q2_K.gguf --text wiki.txt --ref ./SmolLM2\n"
       "  nibble eval small.gguf --text wiki.txt --procedure llama.cpp\n"
+      "  nibble eval small.gguf --text wiki.txt --ref small.gguf --fast --cache q4_0\n"
       "  nibble eval small.gguf --choices hellaswag.jsonl --limit 200\n"
       "  nibble eval small.gguf --task mine.jsonl --answers");
   return [options] {

@@ -14,13 +14,14 @@ namespace nibble::cli {
 namespace {
 
 struct Options {
-  std::string model, system;
+  std::string model, system, cache;
   std::optional<std::string> prompt;
   std::optional<float> temperature;
   std::uint32_t tokens = 256, context = 4096;
   SamplerOptions sampler;
   int threads = 0;
-  bool chat = false, exact = false, json = false;
+  std::string draft;
+  bool chat = false, exact = false, json = false, lookup = false;
 };
 
 /// A loaded model with one conversation.
@@ -29,6 +30,7 @@ struct Chat {
   Tokenizer tokenizer;
   std::unique_ptr<Runtime> runtime;
   std::unique_ptr<Session> session;
+  std::unique_ptr<Drafter> drafter;  // or null
   Json messages = Json::array();
   std::vector<Token> held = {};  // tokens in the cache
 
@@ -37,12 +39,21 @@ struct Chat {
     NIBBLE_TRY(Model model, Model::open(path));
     NIBBLE_TRY_IN(path, Tokenizer tokenizer, Tokenizer::open(model.source()));
     const auto precision = options.exact ? Precision::exact : Precision::fast;
-    NIBBLE_TRY_IN(
-        path, auto runtime,
-        Runtime::load(model, {.threads = options.threads, .precision = precision}, progress));
+    const RuntimeOptions runtime_options = {
+        .threads = options.threads, .precision = precision, .cache = options.cache};
+    NIBBLE_TRY_IN(path, auto runtime, Runtime::load(model, runtime_options, progress));
     auto session =
         std::make_unique<Session>(*runtime, std::min(options.context, model.config().context));
-    return Chat{std::move(model), std::move(tokenizer), std::move(runtime), std::move(session)};
+    std::unique_ptr<Drafter> drafter;
+    if (options.lookup) drafter = std::make_unique<LookupDrafter>();
+    if (!options.draft.empty()) {
+      NIBBLE_TRY(const std::string draft, resolve_source(options.draft, {}, progress));
+      NIBBLE_TRY(drafter, ModelDrafter::load(draft, runtime_options, session->context(), tokenizer,
+                                             progress));
+    }
+    if (drafter) NIBBLE_DO(check_speculation(*runtime));
+    return Chat{std::move(model), std::move(tokenizer), std::move(runtime), std::move(session),
+                std::move(drafter)};
   }
 };
 
@@ -83,9 +94,13 @@ Result<Generation> answer(Chat& chat, const std::vector<Token>& tokens, const Op
   SamplerOptions sampler_options = options.sampler;
   sampler_options.temperature = options.temperature.value_or(options.prompt ? 0.0f : 0.7f);
   Sampler sampler(sampler_options);
+  const GenerateOptions generate_options = {.limit = options.tokens,
+                                            .on_text = on_text,
+                                            .drafter = chat.drafter.get(),
+                                            .before = std::span(tokens).first(shared)};
   NIBBLE_TRY(Generation out,
              generate(*chat.session, chat.tokenizer, std::span(tokens).subspan(shared), sampler,
-                      options.tokens, on_text));
+                      generate_options));
   chat.held = tokens;
   chat.held.insert(chat.held.end(), out.tokens.begin(), out.tokens.end());
   chat.held.resize(std::min<std::size_t>(chat.held.size(), chat.session->position()));
@@ -117,11 +132,18 @@ int print_result(const Generation& g, std::size_t prompt_tokens, const Options& 
                        {"tokens", g.tokens},
                        {"stop_reason", reason_text(g.reason)},
                        {"prompt_tokens", prompt_tokens},
+                       {"guessed_tokens", g.guessed},
+                       {"right_guesses", g.right},
                        {"prefill_tokens_per_second", rate(prompt_tokens, g.prompt_seconds)},
                        {"decode_tokens_per_second", rate(steps, g.decode_seconds)}});
   fmt::print("\n");
-  fmt::print(stderr, "[{} prompt tokens, {:.1f}/s; {} generated, {:.1f}/s]\n", prompt_tokens,
-             rate(prompt_tokens, g.prompt_seconds), g.tokens.size(), rate(steps, g.decode_seconds));
+  const std::string guesses =
+      g.guessed == 0 ? ""
+                     : fmt::format("; {} of {} guesses right ({:.0f}%)", g.right, g.guessed,
+                                   100 * double(g.right) / double(g.guessed));
+  fmt::print(stderr, "[{} prompt tokens, {:.1f}/s; {} generated, {:.1f}/s{}]\n", prompt_tokens,
+             rate(prompt_tokens, g.prompt_seconds), g.tokens.size(), rate(steps, g.decode_seconds),
+             guesses);
   return g.reason == StopReason::interrupted ? kExitCancelled : kExitOk;
 }
 
@@ -190,11 +212,22 @@ Run add_run(CLI::App& app) {
   add_threads(app, options->threads);
   app.add_flag("--exact", options->exact,
                "Keep activations in float32 instead of rounding them to 8 bits");
+  add_cache(app, options->cache);
+  const auto lookup = app.add_flag(
+      "--lookup", options->lookup,
+      "Guess tokens from what followed the last ones before, and check them together: the same "
+      "answer, sooner where it repeats its prompt");
+  app.add_option("--draft", options->draft,
+                 "The same with a smaller model of the same vocabulary that guesses")
+      ->excludes(lookup);
   app.add_flag("--json", options->json, "Print one JSON object (with -p)");
   app.footer(
       "Examples:\n"
       "  nibble run model.gguf -p 'The capital of France is' -n 16\n"
       "  nibble run model.gguf --chat -p 'Why is the sky blue?'\n"
+      "  nibble run model.gguf --ctx 32768 --cache q8_0\n"
+      "  nibble run model.gguf -p \"$(cat program.py)\" --lookup\n"
+      "  nibble run Q8_0.gguf --draft Q2_K.gguf --chat -p 'Why is the sky blue?'\n"
       "  nibble run model.gguf --temp 0.8 --seed 1");
   return [options] {
     ConsoleProgress progress;

@@ -91,10 +91,12 @@ Run add_serve(CLI::App& app) {
   add_threads(app, s.threads);
   app.add_flag("--exact", s.exact,
                "Keep activations in float32 instead of rounding them to 8 bits");
+  add_cache(app, s.cache);
   app.footer(
       "Examples:\n"
       "  nibble serve model.gguf\n"
       "  nibble serve --name small=q4.gguf --name big=q8.gguf --memory 8GiB --port 8000\n"
+      "  nibble serve model.gguf --parallel 16 --ctx 16384 --cache q8_0\n"
       "  NIBBLE_API_KEY=secret nibble serve model.gguf --host 0.0.0.0 --parallel 16\n"
       "  curl http://127.0.0.1:8080/v1/chat/completions -d '{\"messages\": [{\"role\": \"user\", "
       "\"content\": \"Hi\"}]}'");

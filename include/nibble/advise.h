@@ -38,6 +38,7 @@ struct AdviseOptions {
   std::string source;
   std::uint64_t memory_bytes = 0;  // of the machine it is for; 0: what is free on this one
   std::uint32_t context = 8192;    // tokens; at most what the model was made for
+  std::string cache = "";          // type of keys and values; empty: f16
   Purpose purpose = Purpose::chat;
   std::vector<std::string> levels = {};       // to look at; empty: all that are known
   std::vector<std::string> evaluations = {};  // JSON that `nibble eval --ref` or `nibble compare`

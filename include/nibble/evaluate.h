@@ -27,6 +27,9 @@ struct EvaluateOptions {
   std::uint64_t chunks = 0;     // windows at most; 0: all whole windows of the text
   int threads = 0;
   bool fast = false;  // round activations to 8 bits as `nibble run` does; else float32
+  /// How keys and values are kept, of the models, not of the reference; empty: f32, with `fast`
+  /// f16.
+  std::string cache = "";
 };
 
 /// An estimate and its standard error.
@@ -64,6 +67,7 @@ struct TaskOptions {
   std::uint64_t limit = 0;  // items at most; 0: all
   int threads = 0;
   bool fast = false;
+  std::string cache = "";
 };
 
 /// Accuracy on questions with given endings: {"context": .., "endings": [..], "label": n} a line

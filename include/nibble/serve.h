@@ -31,6 +31,7 @@ struct ServeOptions {
   int request_seconds = 600;     // from the arrival of a request to the end of its answer
   int threads = 0;               // 0: one per core
   bool exact = false;            // activations in float32
+  std::string cache = "";        // type of keys and values; empty: f16, exact f32
 };
 
 class Server {

@@ -10,6 +10,7 @@
 #include "advise/speed.h"
 #include "base/human.h"
 #include "graph/memory.h"
+#include "kernel/caches.h"
 #include "quantize/destination.h"
 #include "quantize/job.h"
 
@@ -78,6 +79,7 @@ class Adviser {
   Result<Advice> run() {
     NIBBLE_TRY(shapes_, open_shapes(options_.source));
     NIBBLE_TRY(losses_, read_losses(options_.evaluations));
+    NIBBLE_TRY(cache_, find_cache(options_.cache, Precision::fast));
     NIBBLE_DO(describe());
     NIBBLE_DO(plan_levels());
     if (options_.measure_speed) NIBBLE_DO(measure());
@@ -191,7 +193,7 @@ class Adviser {
 
   MemoryNeed memory_of(std::span<const TensorInfo> tensors, std::uint32_t context) const {
     MemoryNeed need{.weights = weight_bytes(tensors),
-                    .cache = cache_bytes(shapes_.config, Precision::fast, context)};
+                    .cache = cache_bytes(shapes_.config, *cache_, context)};
     if (!shapes_.graph) return need;
     need.work = work_bytes(*shapes_.graph, Precision::fast, context, machine_.threads);
     need.program = kProgramBytes + kTokenBytes * shapes_.config.vocab;
@@ -200,7 +202,8 @@ class Adviser {
 
   Status measure() {
     if (!shapes_.graph) return {};
-    SpeedProbe probe(*shapes_.graph, advice_.context, machine_.threads, machine_.free_bytes / 2);
+    SpeedProbe probe(*shapes_.graph, advice_.context, *cache_, machine_.threads,
+                     machine_.free_bytes / 2);
     std::size_t done = 0, skipped = 0;
     progress_.begin("measuring speed", candidates_.size(), "levels");
     for (Candidate& candidate : candidates_) {
@@ -295,6 +298,7 @@ class Adviser {
   const Machine& machine_;
   Progress& progress_;
   Shapes shapes_;
+  const CacheOps* cache_ = nullptr;
   std::map<std::string, LevelLoss> losses_;
   bool fits_blocks_ = false;
   std::vector<Candidate> candidates_;

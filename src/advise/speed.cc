@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <cstring>
 #include <numeric>
 #include <string>
 #include <unordered_map>
@@ -105,22 +104,15 @@ std::uint64_t products_of(const Graph& graph, std::size_t block) {
 /// Attention of the last token of a full context, in all blocks of a graph.
 class FullAttention {
  public:
-  FullAttention(const Graph& graph, std::uint32_t context, ThreadPool& pool)
+  FullAttention(const Graph& graph, std::uint32_t context, const CacheOps& cache, ThreadPool& pool)
       : graph_(graph),
         pool_(pool),
-        cache_(std::make_shared<KvPagePool>(graph.config, Precision::fast)),
+        cache_(std::make_shared<KvPagePool>(graph.config, cache)),
         portion_{&cache_, context - 1, 0, 1},
         q_(std::size_t(graph.config.heads) * graph.config.head_dim),
         out_(q_.size()) {}
 
-  Status reserve() {
-    const auto context = portion_.position + 1;
-    NIBBLE_DO(cache_.reserve(0, std::int64_t(context)));
-    for (std::uint32_t i = 0; i < context; i += std::uint32_t(kPagePositions))
-      std::memset(cache_.page(i / kPagePositions), 0,
-                  KvPagePool::page_bytes(graph_.config, Precision::fast));
-    return {};
-  }
+  Status reserve() { return cache_.blank(portion_.position + 1); }
 
   Status run() {
     const int shared = int(graph_.config.heads / graph_.config.kv_heads);
@@ -146,7 +138,7 @@ Result<std::optional<LevelSpeed>> SpeedProbe::measure(std::span<const TensorInfo
   const std::size_t layers = graph_.blocks.size();
   const std::uint64_t blocks = bytes.all() - bytes.outside, block = blocks / layers;
   const std::size_t count = std::min<std::size_t>(layers, kProbeBytes / block + 1);
-  const std::uint64_t page_row = cache_bytes(graph_.config, Precision::fast, context_) / layers;
+  const std::uint64_t page_row = cache_bytes(graph_.config, cache_, context_) / layers;
   if (bytes.outside + (block + page_row) * count > memory_) return std::nullopt;
 
   const std::vector<std::size_t> kept = spread(count, layers);
@@ -168,7 +160,7 @@ Result<std::optional<LevelSpeed>> SpeedProbe::measure(std::span<const TensorInfo
   };
   NIBBLE_TRY(const auto decode, seconds(kFewestTimes, blocks_of_token, head_of_token));
   if (!attention_) {  // the same for all levels
-    FullAttention attention(graph, context_, runtime->pool());
+    FullAttention attention(graph, context_, cache_, runtime->pool());
     NIBBLE_DO(attention.reserve());
     NIBBLE_TRY(const auto full,
                seconds(kFewestTimes, blocks_of_token, [&] { return attention.run(); }));

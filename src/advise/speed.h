@@ -7,6 +7,7 @@
 
 #include "arch/graph.h"
 #include "container/source.h"
+#include "kernel/ops.h"
 #include "nibble/advise.h"
 
 namespace nibble {
@@ -15,9 +16,11 @@ namespace nibble {
 /// are zero: as many blocks as no cache holds, the others by the bytes that they have more.
 class SpeedProbe {
  public:
-  /// `context`: what a full one is. `memory`: bytes that may be used for it.
-  SpeedProbe(const Graph& graph, std::uint32_t context, int threads, std::uint64_t memory)
-      : graph_(graph), context_(context), threads_(threads), memory_(memory) {}
+  /// `context`: what a full one is, in a cache of type `cache`. `memory`: bytes that may be used
+  /// for it.
+  SpeedProbe(const Graph& graph, std::uint32_t context, const CacheOps& cache, int threads,
+             std::uint64_t memory)
+      : graph_(graph), context_(context), cache_(cache), threads_(threads), memory_(memory) {}
 
   /// None: a block alone takes too much memory.
   Result<std::optional<LevelSpeed>> measure(std::span<const TensorInfo> tensors);
@@ -25,6 +28,7 @@ class SpeedProbe {
  private:
   const Graph& graph_;
   std::uint32_t context_;
+  const CacheOps& cache_;
   int threads_;
   std::uint64_t memory_;
   std::optional<double> attention_ = {};  // seconds for one token and all blocks, full context

@@ -69,8 +69,8 @@ std::string fastest(const CompareReport& report, const Models& models) {
              "Fastest here: {}, {:.0f} tokens/s where the original makes {:.0f}; a reply of {} "
              "tokens to a prompt of {} takes {:.1f} s, of which {:.2f} s pass before the first "
              "token.",
-             best.name, best.speed->decode_tokens_per_second,
-             report.original.speed->decode_tokens_per_second, speed.generated_tokens,
+             best.name, best.speed->decode.tokens_per_second,
+             report.original.speed->decode.tokens_per_second, speed.generated_tokens,
              speed.prompt_tokens, reply_time(report, best).typical, first_token(report, best)) +
          equals(models, best, "slower",
                 [&](const ComparedModel& model) { return by_speed(report, best, model); });

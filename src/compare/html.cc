@@ -132,15 +132,15 @@ Bars::Value rounds(double typical, const std::vector<double>& all) {
 constexpr Bars kBars[] = {
     {"Generation", "tokens/s", true,
      [](const CompareReport&, const ComparedModel& m) {
-       return rounds(m.speed->decode_tokens_per_second, m.speed->decode_rounds);
+       return rounds(m.speed->decode.tokens_per_second, m.speed->decode.rounds);
      }},
     {"Reading the prompt", "tokens/s", true,
      [](const CompareReport&, const ComparedModel& m) {
-       return rounds(m.speed->prefill_tokens_per_second, m.speed->prefill_rounds);
+       return rounds(m.speed->prefill.tokens_per_second, m.speed->prefill.rounds);
      }},
     {"First token", "seconds", false, [](const CompareReport& r, const ComparedModel& m) {
        std::vector<double> seconds;
-       for (const double rate : m.speed->prefill_rounds)
+       for (const double rate : m.speed->prefill.rounds)
          seconds.push_back(r.options.speed.prompt_tokens / rate);
        return rounds(first_token(r, m), seconds);
      }}};

@@ -77,16 +77,16 @@ const Column kFromStart = {
 const Column kDecode = {
     "generates", "tokens/s",
     [](const Report&, const Row& m) {
-      return fmt::format("{:.1f}", m.speed->decode_tokens_per_second);
+      return fmt::format("{:.1f}", m.speed->decode.tokens_per_second);
     },
-    [](const Report&, const Row& m) { return -m.speed->decode_tokens_per_second; }};
+    [](const Report&, const Row& m) { return -m.speed->decode.tokens_per_second; }};
 
 const Column kPrefill = {
     "reads", "tokens/s",
     [](const Report&, const Row& m) {
-      return fmt::format("{:.0f}", m.speed->prefill_tokens_per_second);
+      return fmt::format("{:.0f}", m.speed->prefill.tokens_per_second);
     },
-    [](const Report&, const Row& m) { return -m.speed->prefill_tokens_per_second; }};
+    [](const Report&, const Row& m) { return -m.speed->prefill.tokens_per_second; }};
 
 const Column kMadeIn = {"made in", "", [](const Report&, const Row& m) {
                           return m.recipe.empty() ? "" : human_seconds(m.seconds);

@@ -19,7 +19,7 @@ double smallest(const std::vector<double>& rates) {
 }  // namespace
 
 double first_token(const CompareReport& report, const ComparedModel& model) {
-  return report.options.speed.prompt_tokens / model.speed->prefill_tokens_per_second;
+  return report.options.speed.prompt_tokens / model.speed->prefill.tokens_per_second;
 }
 
 ReplyTime reply_time(const CompareReport& report, const ComparedModel& model) {
@@ -28,9 +28,9 @@ ReplyTime reply_time(const CompareReport& report, const ComparedModel& model) {
     return report.options.speed.prompt_tokens / prefill +
            report.options.speed.generated_tokens / decode;
   };
-  return {seconds(speed.prefill_tokens_per_second, speed.decode_tokens_per_second),
-          seconds(largest(speed.prefill_rounds), largest(speed.decode_rounds)),
-          seconds(smallest(speed.prefill_rounds), smallest(speed.decode_rounds))};
+  return {seconds(speed.prefill.tokens_per_second, speed.decode.tokens_per_second),
+          seconds(largest(speed.prefill.rounds), largest(speed.decode.rounds)),
+          seconds(smallest(speed.prefill.rounds), smallest(speed.decode.rounds))};
 }
 
 std::vector<const ComparedModel*> measured_models(const CompareReport& report) {

@@ -26,7 +26,7 @@ Result<std::string> Answerer::answer(const std::string& prompt, std::uint32_t li
   NIBBLE_TRY(const auto tokens, prompt_tokens(tokenizer_, prompt));
   session_.truncate(0);
   Sampler greedy({});
-  NIBBLE_TRY(Generation answer, generate(session_, tokenizer_, tokens, greedy, limit));
+  NIBBLE_TRY(Generation answer, generate(session_, tokenizer_, tokens, greedy, {.limit = limit}));
   return std::move(answer.text);
 }
 

@@ -115,9 +115,9 @@ Result<ChoiceScore> evaluate_choices(const TaskOptions& options, Progress& progr
   NIBBLE_TRY(const Model model, Model::open(options.model));
   NIBBLE_TRY_IN(options.model, const Tokenizer tokenizer, Tokenizer::open(model.source()));
   const auto precision = options.fast ? Precision::fast : Precision::exact;
-  NIBBLE_TRY_IN(
-      options.model, const auto runtime,
-      Runtime::load(model, {.threads = options.threads, .precision = precision}, progress));
+  const RuntimeOptions runtime_options = {
+      .threads = options.threads, .precision = precision, .cache = options.cache};
+  NIBBLE_TRY_IN(options.model, const auto runtime, Runtime::load(model, runtime_options, progress));
   Session session(*runtime, model.config().context);
   Scorer scorer(session, tokenizer, model.config().vocab);
   std::vector<double> right, right_normalized;

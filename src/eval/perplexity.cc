@@ -31,9 +31,11 @@ struct Loaded {
     return Loaded{path, std::move(model)};
   }
 
-  Status load(const EvaluateOptions& options, Progress& progress) {
+  Status load(const EvaluateOptions& options, const std::string& cache, Progress& progress) {
     const RuntimeOptions runtime_options{
-        .threads = options.threads, .precision = options.fast ? Precision::fast : Precision::exact};
+        .threads = options.threads,
+        .precision = options.fast ? Precision::fast : Precision::exact,
+        .cache = cache};
     NIBBLE_TRY_IN(path, runtime, Runtime::load(model, runtime_options, progress));
     session = std::make_unique<Session>(*runtime, options.context);
     return {};
@@ -193,8 +195,8 @@ Result<std::vector<Evaluation>> evaluate(const EvaluateOptions& options, Progres
   NIBBLE_TRY_IN(options.models[0], const Tokenizer tokenizer,
                 Tokenizer::open(models[0].model.source()));
   NIBBLE_TRY(const Windows windows, cut(tokenizer, text, options));
-  for (Loaded& model : models) NIBBLE_DO(model.load(options, progress));
-  if (reference) NIBBLE_DO(reference->load(options, progress));
+  for (Loaded& model : models) NIBBLE_DO(model.load(options, options.cache, progress));
+  if (reference) NIBBLE_DO(reference->load(options, "", progress));
   progress.begin("evaluating", windows.count, "windows");
   for (std::uint64_t i = 0; i < windows.count; ++i) {
     if (progress.cancelled())

@@ -70,9 +70,9 @@ Result<TaskScore> evaluate_task(const TaskOptions& options, Progress& progress) 
     questions.push_back(std::move(q));
   }
   const auto precision = options.fast ? Precision::fast : Precision::exact;
-  NIBBLE_TRY(auto answerer,
-             Answerer::load(options.model, {.threads = options.threads, .precision = precision},
-                            progress));
+  const RuntimeOptions runtime_options = {
+      .threads = options.threads, .precision = precision, .cache = options.cache};
+  NIBBLE_TRY(auto answerer, Answerer::load(options.model, runtime_options, progress));
   TaskScore score;
   std::vector<double> right;
   progress.begin("answering", questions.size(), "questions");

@@ -1,6 +1,7 @@
 #include "graph/cache.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace nibble {
 namespace {
@@ -36,6 +37,13 @@ Status KvCache::reserve(std::uint32_t position, std::int64_t count) {
     put(i, page);
   }
   published_ = std::min(published_, first);
+  return {};
+}
+
+Status KvCache::blank(std::uint32_t positions) {
+  NIBBLE_DO(reserve(0, positions));
+  for (std::size_t i = 0; i * kPagePositions < positions; ++i)
+    std::memset(pages_[i]->bytes.get(), 0, pool_->page_bytes());
   return {};
 }
 

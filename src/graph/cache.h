@@ -24,6 +24,8 @@ class KvCache {
   const KvPagePool& pool() const { return *pool_; }
   /// Makes positions [position, position + count) writable. Error: all pages are in use.
   Status reserve(std::uint32_t position, std::int64_t count);
+  /// Makes the positions [0, positions) writable and zero.
+  Status blank(std::uint32_t positions);
   void truncate(std::uint32_t positions);  // releases the pages behind
   /// Takes the published pages of a sequence that begins with `tokens`; the positions they hold.
   std::uint32_t reuse(std::span<const std::uint32_t> tokens);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "graph/runtime.h"
+#include "graph/speculate.h"
 #include "text/tokenizer.h"
 
 namespace nibble {
@@ -18,14 +19,22 @@ struct Generation {
   std::string text;
   StopReason reason = StopReason::length;
   double prompt_seconds = 0, decode_seconds = 0;
+  std::size_t guessed = 0, right = 0;  // tokens of a drafter, and those that came
 };
 
 /// Receives text as it comes; returns false to stop.
 using OnText = std::function<bool(std::string_view)>;
 
-/// Appends `prompt` (not empty) to the session and continues with at most `limit` tokens.
+struct GenerateOptions {
+  std::uint32_t limit = 256;  // tokens at most
+  OnText on_text = {};
+  Drafter* drafter = nullptr;          // makes it faster where it guesses well
+  std::span<const Token> before = {};  // what the session holds already, for the drafter
+};
+
+/// Appends `prompt` (not empty) to the session and continues.
 Result<Generation> generate(Session& session, const Tokenizer& tokenizer,
-                            std::span<const Token> prompt, Sampler& sampler, std::uint32_t limit,
-                            const OnText& on_text = {});
+                            std::span<const Token> prompt, Sampler& sampler,
+                            const GenerateOptions& options);
 
 }  // namespace nibble

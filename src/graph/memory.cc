@@ -18,9 +18,10 @@ std::uint64_t weight_bytes(std::span<const TensorInfo> tensors) {
   return sum;
 }
 
-std::uint64_t cache_bytes(const ModelConfig& config, Precision precision, std::uint64_t positions) {
+std::uint64_t cache_bytes(const ModelConfig& config, const CacheOps& cache,
+                          std::uint64_t positions) {
   const std::uint64_t pages = (positions + kPagePositions - 1) / kPagePositions;
-  return pages * KvPagePool::page_bytes(config, precision);
+  return pages * KvPagePool::page_bytes(config, cache);
 }
 
 std::uint64_t work_bytes(const Graph& graph, Precision precision, std::uint32_t context,

@@ -8,6 +8,7 @@
 #include "arch/graph.h"
 #include "container/source.h"
 #include "kernel/matrix.h"
+#include "kernel/ops.h"
 
 namespace nibble {
 
@@ -15,7 +16,8 @@ namespace nibble {
 std::uint64_t weight_bytes(std::span<const TensorInfo> tensors);
 
 /// Of the keys and values of one sequence.
-std::uint64_t cache_bytes(const ModelConfig& config, Precision precision, std::uint64_t positions);
+std::uint64_t cache_bytes(const ModelConfig& config, const CacheOps& cache,
+                          std::uint64_t positions);
 
 /// Of activations, scratch and logits of one session.
 std::uint64_t work_bytes(const Graph& graph, Precision precision, std::uint32_t context,

@@ -6,25 +6,17 @@
 
 namespace nibble {
 
-namespace {
-
-const CacheOps& cache_ops(Precision precision) {
-  return precision == Precision::exact ? ops().cache_f32 : ops().cache_fp16;
+std::size_t KvPagePool::page_bytes(const ModelConfig& config, const CacheOps& cache) {
+  return std::size_t(config.layers) * config.kv_heads * 2 *
+         std::size_t(cache_part_bytes(cache, config.head_dim));
 }
 
-}  // namespace
-
-std::size_t KvPagePool::page_bytes(const ModelConfig& config, Precision precision) {
-  return std::size_t(config.layers) * config.kv_heads * config.head_dim * 2 * kPagePositions *
-         std::size_t(cache_ops(precision).value_bytes);
-}
-
-KvPagePool::KvPagePool(const ModelConfig& config, Precision precision, std::size_t most)
-    : ops_(cache_ops(precision)),
+KvPagePool::KvPagePool(const ModelConfig& config, const CacheOps& cache, std::size_t most)
+    : ops_(cache),
       head_dim_(config.head_dim),
       heads_(config.kv_heads),
-      part_(kPagePositions * head_dim_ * ops_.value_bytes),
-      page_bytes_(page_bytes(config, precision)),
+      part_(cache_part_bytes(cache, head_dim_)),
+      page_bytes_(page_bytes(config, cache)),
       most_(most) {}
 
 KvPagePool::~KvPagePool() = default;

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "arch/config.h"
-#include "kernel/matrix.h"
 #include "kernel/ops.h"
 
 namespace nibble {
@@ -36,8 +35,7 @@ class KvPagePool {
  public:
   static constexpr std::size_t kUnlimited = std::numeric_limits<std::size_t>::max();
 
-  /// Of one page. Precision::exact keeps float32, fast fp16.
-  static std::size_t page_bytes(const ModelConfig& config, Precision precision);
+  static std::size_t page_bytes(const ModelConfig& config, const CacheOps& cache);
   /// That `sequences` of so many tokens may need: the last page of each may be partly filled, and
   /// one more is taken while a shared one is copied to be written to.
   static std::size_t pages_for(std::uint32_t context, std::size_t sequences) {
@@ -45,7 +43,7 @@ class KvPagePool {
   }
 
   /// At most `most` pages.
-  KvPagePool(const ModelConfig& config, Precision precision, std::size_t most = kUnlimited);
+  KvPagePool(const ModelConfig& config, const CacheOps& cache, std::size_t most = kUnlimited);
   ~KvPagePool();
 
   /// A page for one user, or null if all are in use. Its contents are not initialised.
@@ -68,6 +66,7 @@ class KvPagePool {
   std::int64_t value_offset(int layer, std::int64_t head) const {
     return key_offset(layer, head) + part_;
   }
+  std::size_t page_bytes() const { return page_bytes_; }
   std::size_t pages() const { return all_.size(); }  // made so far
   std::size_t used() const { return all_.size() - free_.size() - idle_.size(); }
 

@@ -1,9 +1,11 @@
 #include "graph/runtime.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/cpu.h"
 #include "graph/state.h"
+#include "kernel/caches.h"
 
 namespace nibble {
 namespace {
@@ -81,6 +83,7 @@ Result<std::unique_ptr<Runtime>> Runtime::load(const Model& model, const Runtime
   auto state = std::make_unique<State>(model.graph(), options.threads);
   state->path = model.source().path();
   state->precision = options.precision;
+  NIBBLE_TRY(state->cache, find_cache(options.cache, options.precision));
   const auto wanted = [&](std::size_t i) {
     const Weight& weight = model.graph().weights[i];
     return options.block < 0 || weight.layer == options.block || weight.role == Weight::Role::rope;
@@ -120,6 +123,7 @@ Result<std::unique_ptr<Runtime>> Runtime::blank(
         "NIBBLE_ISA names no instruction set that runs here: unset it, or set it to scalar");
   auto state = std::make_unique<State>(graph, options.threads);
   state->precision = options.precision;
+  NIBBLE_TRY(state->cache, find_cache(options.cache, options.precision));
   for (const Weight& weight : graph.weights) {
     if (weight.shape.size() == 2)
       state->matrices.emplace(weight.name,
@@ -146,6 +150,13 @@ Status Runtime::replace(const std::string& weight, const Format& format,
 const Graph& Runtime::graph() const { return state_->graph; }
 ThreadPool& Runtime::pool() { return state_->pool; }
 Precision Runtime::precision() const { return state_->precision; }
+const CacheOps& Runtime::cache() const { return *state_->cache; }
+
+bool Runtime::mixes_tokens() const {
+  return std::ranges::any_of(state_->matrices, [](const auto& each) {
+    return each.second.inputs().kind == InputRounding::Kind::llm_int8;
+  });
+}
 
 std::uint64_t Runtime::weight_bytes() const {
   std::uint64_t sum = 0;

@@ -20,8 +20,9 @@ namespace nibble {
 
 struct RuntimeOptions {
   int threads = 0;  // < 1: one per core
-  /// exact also keeps keys and values in float32, fast in fp16.
   Precision precision = Precision::fast;
+  /// How keys and values are kept (kernel/caches.h). Empty: exact keeps float32, fast fp16.
+  std::string cache = "";
   /// Load this transformer block only, for Session::advance; < 0: the whole model.
   int block = -1;
   /// Round the inputs of matrices as the checkpoint says, unless a transform has rewritten them.
@@ -32,7 +33,8 @@ struct RuntimeOptions {
 /// Results are the same for every number of threads.
 class Runtime {
  public:
-  /// Errors: a tensor that cannot be run, NaN in a norm or bias, an unusable NIBBLE_ISA, cancelled.
+  /// Errors: a tensor that cannot be run, NaN in a norm or bias, an unusable NIBBLE_ISA, a cache of
+  /// no type that there is, cancelled.
   static Result<std::unique_ptr<Runtime>> load(const Model& model,
                                                const RuntimeOptions& options = {},
                                                Progress& progress = no_progress());
@@ -50,6 +52,9 @@ class Runtime {
   const Graph& graph() const;
   ThreadPool& pool();
   Precision precision() const;
+  const CacheOps& cache() const;
+  /// Whether what a token gets depends on the tokens that run with it (LLM.int8).
+  bool mixes_tokens() const;
   std::uint64_t weight_bytes() const;  // memory held by packed weights
   std::uint64_t read_bytes() const;    // of them, for each token that is generated
   std::uint64_t products() const;      // multiplications and additions with them, a prompt's token
@@ -91,6 +96,9 @@ class Session {
   /// Begins the sequence anew with as many of the tokens as its shared memory already holds: whole
   /// pages that other sequences computed. Returns the position.
   std::uint32_t reuse(std::span<const std::uint32_t> tokens);
+  /// For measuring: begins the sequence anew as if it had `tokens` tokens, whose keys and values
+  /// are zero. Not for sessions that share memory. Errors as of forward().
+  Status pretend(std::uint32_t tokens);
   /// Appends tokens (at least one). Logits [wanted][vocab] stay valid until the next call. Tokens
   /// may come in any portions, which change no bit of the results (except where a checkpoint rounds
   /// inputs as LLM.int8 does).

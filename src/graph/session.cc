@@ -26,7 +26,7 @@ struct Session::State {
         context(positions),
         shares(pages != nullptr),
         cache(shares ? std::move(pages)
-                     : std::make_shared<KvPagePool>(runtime.graph.config, runtime.precision)) {}
+                     : std::make_shared<KvPagePool>(runtime.graph.config, *runtime.cache)) {}
 
   Runtime::State& model;
   std::uint32_t context, position = 0;
@@ -106,6 +106,17 @@ std::uint32_t Session::reuse(std::span<const std::uint32_t> tokens) {
   s.position = s.cache.reuse(tokens.first(std::min<std::size_t>(tokens.size(), s.context)));
   s.history.assign(tokens.begin(), tokens.begin() + s.position);
   return s.position;
+}
+
+Status Session::pretend(std::uint32_t tokens) {
+  State& s = *state_;
+  NIBBLE_CHECK(!s.shares);
+  if (tokens > s.context)
+    return fail(ErrorCode::invalid, "{} tokens do not fit into a context of {}", tokens, s.context);
+  s.truncate(0);
+  NIBBLE_DO(s.cache.blank(tokens));
+  s.position = tokens;
+  return {};
 }
 
 Result<std::span<const float>> Session::forward(std::span<const std::uint32_t> tokens,

@@ -28,6 +28,7 @@ struct Runtime::State {
   std::string path;  // of the model, for errors
   Graph graph;
   Precision precision = Precision::fast;
+  const CacheOps* cache = nullptr;
   ThreadPool pool;
   std::unordered_map<std::string, Matrix> matrices;
   std::unordered_map<std::string, std::vector<float>> vectors;

@@ -10,9 +10,10 @@ namespace nibble {
 /// token at position p sees positions p - window + 1 .. p (window 0: 0 .. p), which are all in the
 /// cache.
 ///
-/// The cache lies in pages of kPagePositions positions. A page holds the keys of the head in panels
-/// of 16 positions, [position / 16][head_dim][16], at byte key_offset, and its values,
-/// [position][head_dim], at value_offset: written by CacheOps::store of the same kind.
+/// The cache lies in pages of kPagePositions positions. A page holds the keys of the head at byte
+/// key_offset, and its values at value_offset, written by CacheOps::store of the same type: in f32
+/// and f16 keys in panels of 16 positions, [position / 16][head_dim][16], values as
+/// [position][head_dim]; in codes as coded_cache.h says.
 struct AttendArgs {
   const float* q;                // query h of token t: q + t * q_stride + h * head_dim, h < group
   float* out;                    // likewise with out_stride
@@ -34,18 +35,30 @@ inline constexpr int64_t kPagePositions = 32;
 inline constexpr int64_t kAttendTokens = 16;
 inline int64_t attend_scratch(int64_t tokens, int group, int head_dim, int64_t position) {
   const int64_t seen = (position + tokens + 15) / 16 * 16;
-  return tokens * group * (seen + head_dim) + 16 * seen;
+  const int64_t width = (head_dim + 31) / 32 * 32;
+  return tokens * group * (seen + 2 * width) + 16 * seen;
 }
 
 /// A key-value cache whose numbers are of one type.
 struct CacheOps {
-  int value_bytes;
+  const char* type;
+  int bits;   // of a number
+  int block;  // numbers of a position that share a scale of 16 bits; 0: none do
   /// Writes key and value (head_dim floats each) of one position of a page into the keys and values
   /// of their head.
   void (*store)(const float* key, const float* value, int head_dim, void* keys, void* values,
                 int64_t position);
   void (*attend)(const AttendArgs* args);
 };
+
+/// Bytes of the keys, or the values, of one head in a page.
+inline int64_t cache_part_bytes(const CacheOps& cache, int64_t head_dim) {
+  if (cache.block == 0) return kPagePositions * head_dim * cache.bits / 8;
+  const int64_t blocks = (head_dim + cache.block - 1) / cache.block;
+  return kPagePositions * blocks * (cache.block * cache.bits / 8 + 2);
+}
+
+inline constexpr int kCacheTypes = 4;
 
 struct Ops {
   const char* isa;
@@ -59,7 +72,7 @@ struct Ops {
   /// pairs (2i, 2i+1), else (i, i + head_dim/2).
   void (*rope)(float* x, int64_t heads, int64_t head_dim, const float* cosines, const float* sines,
                bool neighbours);
-  CacheOps cache_fp16, cache_f32;
+  CacheOps caches[kCacheTypes];  // the most exact first
   void (*f32_to_fp16)(const float* in, uint16_t* out, int64_t n);
   void (*fp16_to_f32)(const uint16_t* in, float* out, int64_t n);
   /// Rounds to 8 bits, n a multiple of 32, in blocks of `block` values (a multiple of 32) that

@@ -1,6 +1,7 @@
 // The operations of ops.h, on the lanes of simd.h.
 #include <math.h>
 
+#include "kernel/coded_cache.h"
 #include "kernel/ops.h"
 #include "kernel/tile.h"
 
@@ -201,6 +202,11 @@ NIBBLE_INLINE const Value* at_position(const AttendArgs* a, int64_t offset, int6
          position % kPagePositions * a->head_dim;
 }
 
+NIBBLE_INLINE F final_score(const AttendArgs* a, F product) {
+  const F s = mul(product, splat(a->scale));
+  return a->cap > 0 ? mul(splat(a->cap), tanh(div(s, splat(a->cap)))) : s;
+}
+
 /// Scores of T queries with the 16 positions of each of P panels of keys, one after the other.
 template <int T, int P, class Panel>
 NIBBLE_INLINE void score_tile(const AttendArgs* a, const Panel (&keys)[P], const float* q,
@@ -210,11 +216,8 @@ NIBBLE_INLINE void score_tile(const AttendArgs* a, const Panel (&keys)[P], const
     for (int t = 0; t < T; ++t) sum[p][t] = zero();
   dense_tile<T>(keys, a->head_dim, q, a->head_dim, sum);
   for (int p = 0; p < P; ++p)
-    for (int t = 0; t < T; ++t) {
-      F s = mul(sum[p][t], splat(a->scale));
-      if (a->cap > 0) s = mul(splat(a->cap), tanh(div(s, splat(a->cap))));
-      store(scores + t * seen + p * kPanelRows, s);
-    }
+    for (int t = 0; t < T; ++t)
+      store(scores + t * seen + p * kPanelRows, final_score(a, sum[p][t]));
 }
 
 /// Turns scores [begin, end) into probabilities without their common divisor, which is returned;
@@ -335,25 +338,110 @@ NIBBLE_INLINE void mix_rest(const AttendArgs* a, const AttendRows& r) {
       });
 }
 
-template <class Cache>
-void attend(const AttendArgs* a) {
-  const int64_t dim = a->head_dim, group = a->group, last = a->position + a->tokens;
+AttendRows attend_rows(const AttendArgs* a) {
+  const int64_t last = a->position + a->tokens;
   const int64_t first_token = a->window > 0 ? a->position - a->window + 1 : 0;
   AttendRows r;
-  r.rows = a->tokens * group, r.seen = (last + kPanelRows - 1) / kPanelRows * kPanelRows;
+  r.rows = a->tokens * a->group, r.seen = (last + kPanelRows - 1) / kPanelRows * kPanelRows;
   r.first = first_token > 0 ? first_token / kPanelRows * kPanelRows : 0, r.last = last;
-  r.scores = a->scratch, r.q = r.scores + r.rows * r.seen, r.tail = r.q + r.rows * dim;
+  r.scores = a->scratch, r.q = r.scores + r.rows * r.seen, r.tail = r.q + r.rows * a->head_dim;
+  return r;
+}
+
+/// Softens the scores of a row; one over their divisor.
+NIBBLE_INLINE float soften_row(const AttendArgs* a, const AttendRows& r, int64_t row) {
+  const int64_t end = a->position + row / a->group + 1;
+  const int64_t begin = a->window > 0 && end > a->window ? end - a->window : 0;
+  return 1.0f / soften(r.scores + row * r.seen, begin, end, r.seen);
+}
+
+template <class Cache>
+void attend(const AttendArgs* a) {
+  const int64_t dim = a->head_dim, group = a->group;
+  const AttendRows r = attend_rows(a);
   for (int64_t t = 0; t < a->tokens; ++t)
     memcpy(r.q + t * group * dim, a->q + t * a->q_stride, size_t(group * dim) * sizeof(float));
   score_all<Cache>(a, r);
-  for (int64_t row = 0; row < r.rows; ++row) {
-    const int64_t end = a->position + row / group + 1;
-    const int64_t begin = a->window > 0 && end > a->window ? end - a->window : 0;
-    const float sum = soften(r.scores + row * r.seen, begin, end, r.seen);
-    r.q[row] = 1.0f / sum;  // the queries are not needed any more, and rows <= rows * dim
-  }
+  // The queries are not needed any more, and rows <= rows * dim.
+  for (int64_t row = 0; row < r.rows; ++row) r.q[row] = soften_row(a, r, row);
   mix_lanes<Cache>(a, r);
   mix_rest<Cache>(a, r);
+}
+
+/// Calls f(first, Count<n>) for up to four of `rows` at once: three queries share a head often.
+template <class Fn>
+NIBBLE_INLINE void for_rows(int64_t rows, const Fn& f) {
+  int64_t i = 0;
+  for (; i + 4 <= rows; i += 4) f(i, Count<4>());
+  if (rows - i == 3) f(i, Count<3>());
+  if (rows - i == 2) f(i, Count<2>());
+  if (rows - i == 1) f(i, Count<1>());
+}
+
+/// Turns and rounds all queries, into the scratch behind the scores: [rows][width] floats, which
+/// are free afterwards, then what is returned.
+template <class Cache>
+typename Cache::Queries round_queries(const AttendArgs* a, const AttendRows& r) {
+  const int64_t dim = a->head_dim, width = cache_blocks(dim) * kCacheBlock, n = r.rows * width;
+  for (int64_t row = 0; row < r.rows; ++row) {
+    float* q = r.q + row * width;
+    memcpy(q, a->q + row / a->group * a->q_stride + row % a->group * dim,
+           size_t(dim) * sizeof(float));
+    memset(q + dim, 0, size_t(width - dim) * sizeof(float));
+    turn(q, dim, turn_size(dim));
+  }
+  float* scales = r.q + n;
+  auto* sums = reinterpret_cast<int32_t*>(scales + n / kCacheBlock);
+  auto* codes = reinterpret_cast<int8_t*>(sums + n / 16);
+  quantize_input(r.q, n, kCacheBlock, codes, scales, sums);
+  return {Cache::Dot::inputs(codes, n, codes + n), scales, sums, width};
+}
+
+template <class Cache>
+NIBBLE_INLINE void mix_coded(const AttendArgs* a, const AttendRows& r, int64_t width) {
+  const int64_t blocks = width / kCacheBlock;
+  for (int64_t block = 0; block < blocks; ++block)
+    for_rows(
+        r.rows, [&](int64_t row, auto count) __attribute__((always_inline)) {
+          constexpr int n = decltype(count)::n;
+          F sum[2][n];
+          for (auto& half : sum)
+            for (F& each : half) each = zero();
+          for (int64_t p = r.first / kPagePositions * kPagePositions; p < r.last;
+               p += kPagePositions)
+            Cache::template mix<n>(a->pages[p / kPagePositions] + a->value_offset, blocks, block,
+                                   r.scores + row * r.seen + p, r.seen,
+                                   r.last - p < kPagePositions ? r.last - p : kPagePositions, sum);
+          for (int half = 0; half < 2; ++half)
+            for (int i = 0; i < n; ++i)
+              store(r.q + (row + i) * width + block * kCacheBlock + half * kLanes, sum[half][i]);
+        });
+}
+
+/// Attention with a cache of codes.
+template <class Cache>
+void attend_coded(const AttendArgs* a) {
+  const AttendRows r = attend_rows(a);
+  const auto queries = round_queries<Cache>(a, r);
+  for (int64_t p = r.first; p < r.seen; p += kPanelRows)
+    for_rows(
+        r.rows, [&](int64_t row, auto count) __attribute__((always_inline)) {
+          constexpr int n = decltype(count)::n;
+          F sum[n];
+          Cache::template score<n>(a->pages[p / kPagePositions] + a->key_offset,
+                                   p % kPagePositions / kPanelRows, queries, row, sum);
+          for (int i = 0; i < n; ++i)
+            store(r.scores + (row + i) * r.seen + p, final_score(a, sum[i]));
+        });
+  float* inverse = r.q + r.rows * queries.width;  // the codes are not needed any more
+  for (int64_t row = 0; row < r.rows; ++row) inverse[row] = soften_row(a, r, row);
+  mix_coded<Cache>(a, r, queries.width);
+  for (int64_t row = 0; row < r.rows; ++row) {
+    float* mixed = r.q + row * queries.width;
+    turn(mixed, a->head_dim, turn_size(a->head_dim));
+    float* out = a->out + row / a->group * a->out_stride + row % a->group * a->head_dim;
+    for (int64_t d = 0; d < a->head_dim; ++d) out[d] = mixed[d] * inverse[row];
+  }
 }
 
 int64_t peak_int8(int64_t rounds) {
@@ -384,8 +472,10 @@ const Ops& ops_transformer() {
                            &add_all,
                            &softcap,
                            &rope,
-                           {sizeof(uint16_t), &store_position<CacheFp16>, &attend<CacheFp16>},
-                           {sizeof(float), &store_position<CacheF32>, &attend<CacheF32>},
+                           {{"f32", 32, 0, &store_position<CacheF32>, &attend<CacheF32>},
+                            {"f16", 16, 0, &store_position<CacheFp16>, &attend<CacheFp16>},
+                            {"q8_0", 8, 32, &CodedCache<8>::keep, &attend_coded<CodedCache<8>>},
+                            {"q4_0", 4, 32, &CodedCache<4>::keep, &attend_coded<CodedCache<4>>}},
                            &f32_to_fp16,
                            &fp16_to_f32,
                            &quantize_input,

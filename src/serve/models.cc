@@ -7,6 +7,7 @@
 
 #include "base/human.h"
 #include "graph/memory.h"
+#include "kernel/caches.h"
 
 namespace nibble {
 namespace {
@@ -20,10 +21,11 @@ std::uint32_t context_of(const ModelConfig& config, const ModelsOptions& options
 }
 
 /// Of the caches when all sequences are as long as they may be.
-std::uint64_t cache_bytes(const ModelConfig& config, const ModelsOptions& options) {
+std::uint64_t cache_bytes(const ModelConfig& config, const CacheOps& cache,
+                          const ModelsOptions& options) {
   const auto sequences = std::size_t(options.scheduler.parallel);
   return KvPagePool::pages_for(context_of(config, options), sequences) *
-         KvPagePool::page_bytes(config, precision_of(options));
+         KvPagePool::page_bytes(config, cache);
 }
 
 std::int64_t modified(const std::string& path) {
@@ -39,12 +41,13 @@ Result<std::shared_ptr<ServedModel>> ServedModel::load(const std::string& name,
                                                        Progress& progress) {
   NIBBLE_TRY(const Model model, Model::open(path));
   NIBBLE_TRY_IN(path, Tokenizer tokenizer, Tokenizer::open(model.source()));
-  const RuntimeOptions runtime_options = {.threads = options.threads,
-                                          .precision = precision_of(options)};
+  const RuntimeOptions runtime_options = {
+      .threads = options.threads, .precision = precision_of(options), .cache = options.cache};
   NIBBLE_TRY_IN(path, auto runtime, Runtime::load(model, runtime_options, progress));
   std::shared_ptr<ServedModel> out(new ServedModel(name, std::move(tokenizer), std::move(runtime)));
   out->context_ = context_of(out->config(), options);
-  out->bytes_ = out->runtime_->weight_bytes() + cache_bytes(out->config(), options);
+  out->bytes_ =
+      out->runtime_->weight_bytes() + cache_bytes(out->config(), out->runtime_->cache(), options);
   SchedulerOptions scheduler = options.scheduler;
   scheduler.context = out->context_;
   out->scheduler_ = std::make_unique<Scheduler>(*out->runtime_, out->tokenizer_, scheduler);
@@ -62,6 +65,7 @@ Result<const GrammarCompiler*> ServedModel::grammar_compiler() const {
 Status ModelTable::add(const std::string& name, const std::string& path) {
   NIBBLE_TRY(const Model model, Model::open(path));
   NIBBLE_TRY_IN(path, const Tokenizer tokenizer, Tokenizer::open(model.source()));
+  NIBBLE_TRY(const CacheOps* cache, find_cache(options_.cache, precision_of(options_)));
   ModelEntry entry{.name = name, .path = path};
   std::map<std::string, std::uint64_t> formats;
   for (const TensorInfo& tensor : model.tensors()) {
@@ -71,7 +75,7 @@ Status ModelTable::add(const std::string& name, const std::string& path) {
   }
   const auto by_size = [](const auto& a, const auto& b) { return a.second < b.second; };
   entry.format = std::max_element(formats.begin(), formats.end(), by_size)->first;
-  entry.needed = weight_bytes(model.tensors()) + cache_bytes(model.config(), options_);
+  entry.needed = weight_bytes(model.tensors()) + cache_bytes(model.config(), *cache, options_);
   entry.architecture = model.config().arch;
   entry.context = model.config().context, entry.hidden = model.config().hidden;
   entry.created = modified(path);

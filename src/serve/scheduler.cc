@@ -75,7 +75,7 @@ struct Scheduler::State {
         options(o),
         batch(r),
         pages(std::make_shared<KvPagePool>(
-            r.graph().config, r.precision(),
+            r.graph().config, r.cache(),
             KvPagePool::pages_for(o.context, std::size_t(o.parallel)))) {}
 
   struct Waiting {

@@ -11,6 +11,7 @@
 #include "cli/program.h"
 #include "support/checkpoints.h"
 #include "support/memory_source.h"
+#include "support/tokenizers.h"
 
 namespace nibble {
 namespace {
@@ -18,22 +19,6 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr const char* kQuery = "model.layers.1.self_attn.q_proj.weight";
-
-/// Byte-level BPE of `size` tokens.
-Json tokenizer_json(int size) {
-  Json vocab = Json::object();
-  for (int i = 0; i < size; ++i) vocab[fmt::format("t{}", i)] = i;
-  const Json model = {{"type", "BPE"}, {"vocab", vocab}, {"merges", Json::array()}};
-  const Json cut = {{"type", "ByteLevel"},
-                    {"add_prefix_space", false},
-                    {"trim_offsets", true},
-                    {"use_regex", true}};
-  return {{"version", "1.0"},
-          {"added_tokens", Json::array()},
-          {"pre_tokenizer", cut},
-          {"decoder", cut},
-          {"model", model}};
-}
 
 /// A small Llama as a Hugging Face directory "in", every part of which a test may change.
 class BadInput : public ::testing::Test {
@@ -183,6 +168,19 @@ TEST_F(BadInput, PipesAndDevices) {
   refused({"pipe", "not a regular file"}, "quantize pipe -o out.gguf --to Q8_0");
   refused({"pipe", "not a regular file"}, "quantize in -o pipe --to Q8_0 --force");
   EXPECT_TRUE(std::filesystem::is_fifo(dir_ / "pipe"));
+}
+
+TEST_F(BadInput, RunAndBench) {
+  ASSERT_EQ(nibble_program(dir_, "convert in -o ok.gguf --to f32").code, 0);
+  for (const std::string run : {"run ok.gguf -p a", "bench ok.gguf", "eval ok.gguf --text a"})
+    refused({"--cache", "no cache of type 'q3'", "f16"}, run + " --cache q3");
+  refused({"gone.gguf"}, "run ok.gguf -p a --draft gone.gguf");
+  refused({"--draft", "--lookup"}, "run ok.gguf -p a --lookup --draft ok.gguf");
+  refused({"--draft", "--text"}, "bench ok.gguf --draft ok.gguf");
+  refused({"--batch"}, "bench ok.gguf --batch 4,0");
+  refused({"--ctx"}, "bench ok.gguf --ctx many");
+  write_file(dir_ / "short.txt", "t1");
+  refused({"short.txt", "fewer than a prompt of 8"}, "bench ok.gguf -p 8 -n 2 --text short.txt");
 }
 
 TEST_F(BadInput, Questions) {

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -194,93 +196,203 @@ struct Attention {
   float cap;
 };
 
+/// The dimensions of a head that a cache of codes turns together.
+std::int64_t turned_together(std::int64_t dim) { return std::min<std::int64_t>(dim & -dim, 256); }
+
+/// Heads times Sylvester's matrix, by sums and differences of pairs in the order of every
+/// instruction set, so that roundings are the same.
+Floats turned(Floats x, std::int64_t dim) {
+  const std::int64_t size = turned_together(dim);
+  for (auto head = x.begin(); head < x.end(); head += dim) {
+    for (std::int64_t half = 1; half < size; half *= 2)
+      for (std::int64_t k = 0; k < dim; ++k) {
+        if (k & half) continue;
+        const float a = head[k], b = head[k + half];
+        head[k] = a + b, head[k + half] = a - b;
+      }
+    const float norm = 1 / std::sqrt(float(size));
+    for (std::int64_t k = 0; k < dim; ++k) head[k] *= norm;
+  }
+  return x;
+}
+
+/// A block as a cache of codes keeps it.
+void round_block(const Ops& ops, const std::string& type, float (&block)[32]) {
+  if (type == "q8_0") {
+    std::int8_t codes[32];
+    float scale;
+    std::int32_t sums[2];
+    ops.quantize_input(block, 32, 32, codes, &scale, sums);
+    for (int i = 0; i < 32; ++i) block[i] = scale * float(codes[i]);
+    return;
+  }
+  float extreme = 0;
+  for (const float v : block)
+    if (std::fabs(v) > std::fabs(extreme)) extreme = v;
+  const float scale = fp16_to_f32(f32_to_fp16(extreme / -8));
+  for (float& v : block) v = scale * std::clamp(std::nearbyint(v * (1 / scale)), -8.0f, 7.0f);
+}
+
+/// What a cache of a type keeps of heads.
+Floats kept(const Ops& ops, const std::string& type, Floats x, std::int64_t dim) {
+  if (type == "f32") return x;
+  if (type == "f16") {
+    for (float& v : x) v = fp16_to_f32(f32_to_fp16(v));
+    return x;
+  }
+  x = turned(std::move(x), dim);
+  for (auto head = x.begin(); head < x.end(); head += dim)
+    for (std::int64_t b = 0; b < dim; b += 32) {
+      float block[32] = {};
+      const std::int64_t n = std::min<std::int64_t>(32, dim - b);
+      std::copy_n(head + b, n, block);
+      round_block(ops, type, block);
+      std::copy_n(block, n, head + b);
+    }
+  return x;
+}
+
+/// Attention over a cache of one head, with everything that lies behind the last position NaN.
+Floats attention_of(const CacheOps& cache, const Attention& c, const Floats& q, const Floats& k,
+                    const Floats& v) {
+  const std::int64_t positions = c.position + c.tokens, width = c.group * c.dim;
+  const std::int64_t pages = (positions + kPagePositions - 1) / kPagePositions;
+  const std::int64_t part = cache_part_bytes(cache, c.dim);  // another head lies before ours
+  std::vector<std::vector<std::uint8_t>> memory(
+      std::size_t(pages), std::vector<std::uint8_t>(std::size_t(3 * part), 0xff));
+  std::vector<const std::uint8_t*> page;
+  for (const auto& one : memory) page.push_back(one.data());
+  for (std::int64_t p = 0; p < positions; ++p) {
+    std::uint8_t* at = memory[std::size_t(p / kPagePositions)].data();
+    cache.store(&k[std::size_t(p * c.dim)], &v[std::size_t(p * c.dim)], c.dim, at + part,
+                at + 2 * part, p % kPagePositions);
+  }
+  Floats out(q.size(), kNan);
+  Floats scratch(std::size_t(attend_scratch(c.tokens, c.group, c.dim, c.position)));
+  const AttendArgs args{.q = q.data(),
+                        .out = out.data(),
+                        .q_stride = width,
+                        .out_stride = width,
+                        .pages = page.data(),
+                        .key_offset = part,
+                        .value_offset = 2 * part,
+                        .position = c.position,
+                        .tokens = c.tokens,
+                        .window = c.window,
+                        .group = c.group,
+                        .head_dim = c.dim,
+                        .scale = 1 / std::sqrt(float(c.dim)),
+                        .cap = c.cap,
+                        .scratch = scratch.data()};
+  cache.attend(&args);
+  return out;
+}
+
 /// Queries, keys and values, and what attention makes of them.
 struct AttentionRun {
   Attention c;
-  bool half;
-  Floats q, k, v, out;
+  bool coded;
+  Floats q, k, v, out;  // q, k, v as the scores and sums see them
 
-  AttentionRun(const CacheOps& cache, const Attention& a) : c(a), half(cache.value_bytes == 2) {
-    const std::int64_t positions = c.position + c.tokens;
-    const std::int64_t pages = (positions + kPagePositions - 1) / kPagePositions;
-    const std::int64_t width = c.group * c.dim;
-    q = noise(std::size_t(c.tokens * width), 2);
-    k = noise(std::size_t(positions * c.dim), 2, 2), v = noise(k.size(), 1, 3);
-    // Whatever lies behind the last position must not matter: NaN. Another head lies before ours.
-    const std::int64_t half_page = kPagePositions * c.dim * cache.value_bytes;
-    std::vector<std::vector<std::uint8_t>> memory(
-        std::size_t(pages), std::vector<std::uint8_t>(std::size_t(3 * half_page), 0xff));
-    std::vector<const std::uint8_t*> page;
-    for (const auto& one : memory) page.push_back(one.data());
-    for (std::int64_t p = 0; p < positions; ++p) {
-      std::uint8_t* at = memory[std::size_t(p / kPagePositions)].data();
-      cache.store(&k[std::size_t(p * c.dim)], &v[std::size_t(p * c.dim)], c.dim, at + half_page,
-                  at + 2 * half_page, p % kPagePositions);
-    }
-    out.assign(q.size(), kNan);
-    Floats scratch(std::size_t(attend_scratch(c.tokens, c.group, c.dim, c.position)));
-    const AttendArgs args{.q = q.data(),
-                          .out = out.data(),
-                          .q_stride = width,
-                          .out_stride = width,
-                          .pages = page.data(),
-                          .key_offset = half_page,
-                          .value_offset = 2 * half_page,
-                          .position = c.position,
-                          .tokens = c.tokens,
-                          .window = c.window,
-                          .group = c.group,
-                          .head_dim = c.dim,
-                          .scale = 1 / std::sqrt(float(c.dim)),
-                          .cap = c.cap,
-                          .scratch = scratch.data()};
-    cache.attend(&args);
+  AttentionRun(const Ops& ops, const CacheOps& cache, const Attention& a)
+      : c(a), coded(cache.block > 0) {
+    q = noise(std::size_t(c.tokens * c.group * c.dim), 2);
+    k = noise(std::size_t((c.position + c.tokens) * c.dim), 2, 2), v = noise(k.size(), 1, 3);
+    out = attention_of(cache, c, q, k, v);
+    k = kept(ops, cache.type, k, c.dim), v = kept(ops, cache.type, v, c.dim);
+    if (coded) q = kept(ops, "q8_0", q, c.dim);
   }
 
-  double stored(float x) const { return half ? double(fp16_to_f32(f32_to_fp16(x))) : double(x); }
-
-  double score(std::int64_t row, std::int64_t p) const {
-    double dot = 0;
-    for (int d = 0; d < c.dim; ++d)
-      dot += double(q[std::size_t(row * c.dim + d)]) * stored(k[std::size_t(p * c.dim + d)]);
-    dot *= 1 / std::sqrt(float(c.dim));
-    return c.cap > 0 ? c.cap * std::tanh(dot / c.cap) : dot;
+  struct Score {
+    double value, terms;  // terms: the sum of their sizes
+  };
+  Score score(std::int64_t row, std::int64_t p) const {
+    double dot = 0, terms = 0;
+    for (int d = 0; d < c.dim; ++d) {
+      const double term =
+          double(q[std::size_t(row * c.dim + d)]) * double(k[std::size_t(p * c.dim + d)]);
+      dot += term, terms += std::fabs(term);
+    }
+    const double scale = 1 / std::sqrt(float(c.dim));
+    return {c.cap > 0 ? c.cap * std::tanh(dot * scale / c.cap) : dot * scale, terms * scale};
   }
 
   void check(std::int64_t row) const {
     const std::int64_t last = c.position + row / c.group;
     const std::int64_t first = c.window > 0 ? std::max<std::int64_t>(0, last - c.window + 1) : 0;
     std::vector<double> weight;
-    double sum = 0;
+    double sum = 0, terms = 0;
     for (std::int64_t p = first; p <= last; ++p) {
-      weight.push_back(std::exp(score(row, p)));
-      sum += weight.back();
+      const Score found = score(row, p);
+      weight.push_back(std::exp(found.value));
+      sum += weight.back(), terms = std::max(terms, found.terms);
     }
-    // |q|, |k| <= 2 and |v| <= 1. A score is off by at most (dim + 3) u * 4 sqrt(dim), by cap 2^-21
-    // more with a cap; a weight by twice that and by 2^-21 of itself; sums by positions u.
-    const double score_error = (c.dim + 3) * kUnit * 4 * std::sqrt(c.dim) + c.cap * 0x1p-21;
-    const double bound = 2 * score_error + 0x1p-21 + 2 * double(last + 24) * kUnit;
+    // A score is off by at most (dim + 3) u of its terms, by cap 2^-21 more with a cap; a weight by
+    // twice that and by 2^-21 of itself; sums by positions u, and twice u more where values have
+    // scales.
+    const double score_error = (c.dim + 3) * kUnit * terms + c.cap * 0x1p-21;
+    const double relative = 2 * score_error + 0x1p-21 + 2 * double(last + 26) * kUnit;
+    std::vector<double> expected, bound;
     for (int d = 0; d < c.dim; ++d) {
-      double expected = 0;
-      for (std::int64_t p = first; p <= last; ++p)
-        expected += weight[std::size_t(p - first)] / sum * stored(v[std::size_t(p * c.dim + d)]);
-      ASSERT_NEAR(out[std::size_t(row * c.dim + d)], expected, bound)
+      double value = 0, most = 0;
+      for (std::int64_t p = first; p <= last; ++p) {
+        const double v_p = double(v[std::size_t(p * c.dim + d)]);
+        value += weight[std::size_t(p - first)] / sum * v_p, most = std::max(most, std::fabs(v_p));
+      }
+      expected.push_back(value), bound.push_back(relative * most);
+    }
+    if (coded) turn_back(expected, bound);
+    for (int d = 0; d < c.dim; ++d)
+      ASSERT_NEAR(out[std::size_t(row * c.dim + d)], expected[std::size_t(d)],
+                  bound[std::size_t(d)])
           << "row " << row << " dimension " << d;
+  }
+
+  /// Sylvester's matrix by its definition. Errors add up, and every term goes through at most
+  /// log2(256) + 2 roundings more.
+  void turn_back(std::vector<double>& values, std::vector<double>& bound) const {
+    const std::int64_t size = turned_together(c.dim);
+    const std::vector<double> x = values, error = bound;
+    for (std::int64_t d = 0; d < c.dim; ++d) {
+      double value = 0, errors = 0;
+      for (std::int64_t i = d / size * size; i < d / size * size + size; ++i) {
+        const bool minus = std::popcount(std::uint64_t(i & d & (size - 1))) % 2 == 1;
+        value += minus ? -x[std::size_t(i)] : x[std::size_t(i)];
+        errors += error[std::size_t(i)] + 10 * kUnit * std::fabs(x[std::size_t(i)]);
+      }
+      values[std::size_t(d)] = value / std::sqrt(double(size));
+      bound[std::size_t(d)] = errors / std::sqrt(double(size));
     }
   }
 };
 
 TEST_P(OpsContract, Attend) {
-  const Attention all[] = {{1, 16, 1, 0, 0, 0},   {3, 64, 1, 40, 0, 0},   {3, 64, 16, 0, 0, 0},
-                           {2, 24, 5, 33, 0, 0},  {4, 8, 7, 20, 9, 0},    {1, 80, 3, 15, 0, 20},
-                           {5, 12, 16, 1, 16, 5}, {2, 128, 2, 100, 48, 0}};
+  const Attention all[] = {{1, 16, 1, 0, 0, 0},   {3, 64, 1, 40, 0, 0},    {3, 64, 16, 0, 0, 0},
+                           {2, 24, 5, 33, 0, 0},  {4, 8, 7, 20, 9, 0},     {1, 80, 3, 15, 0, 20},
+                           {5, 12, 16, 1, 16, 5}, {2, 128, 2, 100, 48, 0}, {1, 512, 1, 64, 0, 0}};
   for (const Attention& c : all)
-    for (const CacheOps* cache : {&ops.cache_fp16, &ops.cache_f32}) {
-      SCOPED_TRACE(testing::Message() << "group " << c.group << " dim " << c.dim << " tokens "
-                                      << c.tokens << " position " << c.position);
-      const AttentionRun run(*cache, c);
+    for (const CacheOps& cache : ops.caches) {
+      SCOPED_TRACE(testing::Message() << cache.type << " group " << c.group << " dim " << c.dim
+                                      << " tokens " << c.tokens << " position " << c.position);
+      const AttentionRun run(ops, cache, c);
       for (std::int64_t row = 0; row < c.tokens * c.group; ++row) run.check(row);
     }
+}
+
+/// Of one position attention gives the value: zeros stay zeros, and what is not finite is not lost.
+TEST_P(OpsContract, CachesKeepZerosAndNan) {
+  const Attention one{1, 64, 1, 0, 0, 0};
+  const Floats half(64, 0.5f);
+  for (const CacheOps& cache : ops.caches)
+    for (const float special : {0.0f, 1e-30f, kNan, -INFINITY})
+      for (const float found : attention_of(cache, one, half, half, Floats(64, special))) {
+        SCOPED_TRACE(testing::Message() << cache.type << " of " << special);
+        if (std::isfinite(special)) {
+          ASSERT_NEAR(found, special, 1e-30f);
+        } else {
+          ASSERT_FALSE(std::isfinite(found));
+        }
+      }
 }
 
 TEST_P(OpsContract, NanIsKept) {

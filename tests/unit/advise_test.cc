@@ -11,6 +11,7 @@
 #include "graph/memory.h"
 #include "graph/pages.h"
 #include "graph/runtime.h"
+#include "kernel/caches.h"
 #include "support/memory_source.h"
 #include "support/temp_dir.h"
 
@@ -207,9 +208,14 @@ TEST(Memory, PackedBytesAreThoseOfPackedMatrices) {
 TEST(Memory, CachesAreWholePages) {
   const ModelConfig c{.layers = 3, .kv_heads = 2, .head_dim = 64};
   const std::size_t page = 3 * 2 * 64 * 2 * kPagePositions * 2;  // keys and values in fp16
-  EXPECT_EQ(cache_bytes(c, Precision::fast, 1), page);
-  EXPECT_EQ(cache_bytes(c, Precision::fast, 33), 2 * page);
-  EXPECT_EQ(cache_bytes(c, Precision::exact, 32), 2 * page);
+  const auto bytes = [&](const char* cache, std::uint64_t positions) {
+    return cache_bytes(c, **find_cache(cache, Precision::fast), positions);
+  };
+  EXPECT_EQ(bytes("", 1), page);
+  EXPECT_EQ(bytes("f16", 33), 2 * page);
+  EXPECT_EQ(bytes("f32", 32), 2 * page);
+  EXPECT_EQ(bytes("q8_0", 32), page * 34 / 64);  // 32 numbers of two bytes, or 32 codes and a scale
+  EXPECT_EQ(bytes("q4_0", 32), page * 18 / 64);
 }
 
 TEST(Speed, ABlankModelRunsAndGivesRates) {
@@ -217,12 +223,13 @@ TEST(Speed, ABlankModelRunsAndGivesRates) {
   const auto c = arch.from_hf(small_config(arch.hf_architectures().front()));
   ASSERT_TRUE(c);
   const Graph graph = arch.graph(*c);
-  SpeedProbe probe(graph, 64, 1, kGiB);
+  const CacheOps& cache = **find_cache("", Precision::fast);
+  SpeedProbe probe(graph, 64, cache, 1, kGiB);
   const auto speed = probe.measure(tensors_in(graph, *find_format("f32")));
   ASSERT_TRUE(speed && *speed);
   EXPECT_GT((*speed)->prefill, 0);
   EXPECT_GT((*speed)->decode, (*speed)->decode_full);
-  SpeedProbe narrow(graph, 64, 1, 1000);
+  SpeedProbe narrow(graph, 64, cache, 1, 1000);
   const auto none = narrow.measure(tensors_in(graph, *find_format("f32")));
   ASSERT_TRUE(none);
   EXPECT_FALSE(*none);

@@ -96,7 +96,7 @@ TEST_P(BatchOf, PrefixesAreReused) {
   const Model model = open(GetParam());
   const std::uint32_t vocab = model.config().vocab;
   const auto runtime = *Runtime::load(model, {.threads = 1});
-  const auto pages = std::make_shared<KvPagePool>(runtime->graph().config, runtime->precision(), 8);
+  const auto pages = std::make_shared<KvPagePool>(runtime->graph().config, runtime->cache(), 8);
   const Tokens text = some_text(5, 2 * kPagePositions + 9, vocab);
   {
     Session first(*runtime, 256, pages);
@@ -123,7 +123,7 @@ TEST_P(BatchOf, SharedPagesAreCopiedBeforeTheyAreWritten) {
   const Model model = open(GetParam());
   const std::uint32_t vocab = model.config().vocab;
   const auto runtime = *Runtime::load(model, {.threads = 1});
-  const auto pages = std::make_shared<KvPagePool>(runtime->graph().config, runtime->precision(), 8);
+  const auto pages = std::make_shared<KvPagePool>(runtime->graph().config, runtime->cache(), 8);
   const Tokens text = some_text(6, 2 * kPagePositions, vocab);
   Session one(*runtime, 256, pages), two(*runtime, 256, pages);
   ASSERT_TRUE(one.forward(text));
@@ -149,7 +149,7 @@ TEST(KvPages, FullMemoryIsAnErrorAndTheOldestAreGivenUp) {
   const Model model = open("llama3");
   const std::uint32_t vocab = model.config().vocab;
   const auto runtime = *Runtime::load(model, {.threads = 1});
-  const auto pages = std::make_shared<KvPagePool>(runtime->graph().config, runtime->precision(), 3);
+  const auto pages = std::make_shared<KvPagePool>(runtime->graph().config, runtime->cache(), 3);
   const Tokens a = some_text(1, kPagePositions, vocab), b = some_text(2, kPagePositions, vocab);
   Tokens more = some_text(3, 2 * kPagePositions, vocab);
   for (const Tokens* text : {&a, &b}) {

@@ -32,10 +32,10 @@ ComparedModel model(const std::string& name, std::uint64_t bytes, double kld, do
   out.divergence->kld = {kld, kld / 100};
   out.divergence->same_top = {1 - kld, 0.001};
   out.speed = BenchmarkReport{};
-  out.speed->prefill_tokens_per_second = 10 * rate;
-  out.speed->decode_tokens_per_second = rate;
-  out.speed->prefill_rounds = {9.9 * rate, 10 * rate, 10.1 * rate};
-  out.speed->decode_rounds = {0.99 * rate, rate, 1.01 * rate};
+  out.speed->prefill.tokens_per_second = 10 * rate;
+  out.speed->decode.tokens_per_second = rate;
+  out.speed->prefill.rounds = {9.9 * rate, 10 * rate, 10.1 * rate};
+  out.speed->decode.rounds = {0.99 * rate, rate, 1.01 * rate};
   return out;
 }
 
@@ -184,9 +184,9 @@ TEST(Verdict, BeatenOnlyBeyondTheNoise) {
   EXPECT_EQ(beaten_by(report, report.models[3], true), nullptr);  // smaller
   EXPECT_EQ(beaten_by(report, report.models[3], false), &report.models[0]);
   // A busy machine: the rounds of all overlap, and what looks faster is not called beaten.
-  report.models[3].speed->decode_tokens_per_second = 40;
+  report.models[3].speed->decode.tokens_per_second = 40;
   for (double* round :
-       {&report.models[3].speed->decode_rounds[0], &report.models[0].speed->decode_rounds[0]})
+       {&report.models[3].speed->decode.rounds[0], &report.models[0].speed->decode.rounds[0]})
     *round = 1;
   EXPECT_EQ(beaten_by(report, report.models[3], false), nullptr);
   report.models[0].error = "broken";
