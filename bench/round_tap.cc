@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "calib/moments.h"
@@ -91,6 +92,8 @@ int run(const char* format_id, int threads, const char* in, const char* out) {
   if (!format) return fmt::print(stderr, "no format {}\n", format_id), 2;
   Tap tap = read_tap(in);
   ThreadPool pool(threads);
+  // OpenBLAS's own threads spin for a while after they are started with the program, unused.
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
   const double cpu = cpu_seconds();
   const auto wall = std::chrono::steady_clock::now();
   if (const Status done = round_tap(tap, *format, pool); !done)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/cpu.h"
 #include "base/profile.h"
 
 namespace nibble {
@@ -12,13 +13,17 @@ namespace {
 
 constexpr std::int64_t kPanel = 192;  // rows of the moment that one thread sums at a time
 
+/// nullptr: this processor has no products of pairs.
+const Gram* active_gram() {
+  for (const Gram* gram : gram_registry())
+    if (gram->isa == active_isa() && gram->runs()) return gram;
+  return nullptr;
+}
+
 }  // namespace
 
 void MomentSums::add(const std::string& tap, const float* values, std::int64_t tokens,
                      std::int64_t width, ThreadPool& pool) {
-  // The pool has the threads; more of OpenBLAS's would change the order of its sums.
-  static const bool single = (openblas_set_num_threads(1), true);
-  (void)single;
   SecondMoment& sum = taps_[tap];
   if (sum.values.empty()) {
     sum.columns = width;
@@ -28,6 +33,42 @@ void MomentSums::add(const std::string& tap, const float* values, std::int64_t t
   sum.count += std::uint64_t(tokens);
   const profile::Timed timed(profile::Phase::moments,
                              double(tokens) * double(width) * double(width));  // one triangle
+  static const Gram* const gram = active_gram();
+  if (gram)
+    add_pairs(*gram, values, tokens, sum, pool);
+  else
+    add_products(values, tokens, sum, pool);
+}
+
+void MomentSums::add_pairs(const Gram& gram, const float* values, std::int64_t tokens,
+                           SecondMoment& sum, ThreadPool& pool) {
+  constexpr std::int64_t kPanelPairs = kGramColumns * (kGramTokens / 2);
+  const std::int64_t width = sum.columns, panels = (width + kGramColumns - 1) / kGramColumns;
+  const auto columns = [&](std::int64_t p) {
+    return int(std::min<std::int64_t>(kGramColumns, width - p * kGramColumns));
+  };
+  pairs_.resize(std::size_t(panels * kPanelPairs));
+  for (std::int64_t t = 0; t < tokens; t += kGramTokens) {
+    const std::int64_t count = std::min<std::int64_t>(kGramTokens, tokens - t);
+    pool.run(panels, 1, [&](std::int64_t p, std::int64_t) {
+      gram.pack(values + t * width + p * kGramColumns, width, count, columns(p),
+                pairs_.data() + p * kPanelPairs, sum.largest.data() + p * kGramColumns);
+    });
+    pool.run(panels, 1, [&](std::int64_t a, std::int64_t) {
+      for (std::int64_t b = a; b < panels; ++b)
+        gram.add(pairs_.data() + a * kPanelPairs, columns(a), pairs_.data() + b * kPanelPairs,
+                 columns(b), (count + 1) / 2, sum.values.data() + (a * width + b) * kGramColumns,
+                 width);
+    });
+  }
+}
+
+void MomentSums::add_products(const float* values, std::int64_t tokens, SecondMoment& sum,
+                              ThreadPool& pool) {
+  // The pool has the threads; more of OpenBLAS's would change the order of its sums.
+  static const bool single = (openblas_set_num_threads(1), true);
+  (void)single;
+  const std::int64_t width = sum.columns;
   const int n = int(width), k = int(tokens);
   pool.run((width + kPanel - 1) / kPanel, 1, [&](std::int64_t panel, std::int64_t) {
     const std::int64_t begin = panel * kPanel, end = std::min(begin + kPanel, width);

@@ -3,12 +3,17 @@
 
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "base/threads.h"
+#include "calib/gram.h"
 #include "round/second_moment.h"
 
 namespace nibble {
+
+std::span<const Gram* const> gram_registry();
 
 class MomentSums {
  public:
@@ -20,7 +25,12 @@ class MomentSums {
   std::optional<SecondMoment> take(const std::string& tap);
 
  private:
+  void add_products(const float* values, std::int64_t tokens, SecondMoment& sum, ThreadPool& pool);
+  void add_pairs(const Gram& gram, const float* values, std::int64_t tokens, SecondMoment& sum,
+                 ThreadPool& pool);
+
   std::map<std::string, SecondMoment> taps_;  // sums; the upper triangle only
+  std::vector<std::uint32_t> pairs_;          // what add_pairs() works with
 };
 
 }  // namespace nibble

@@ -69,8 +69,9 @@ std::uint64_t FeedbackSource::memory_needed(const Model& model) {
     for (const auto& [name, tap] : taps) {
       const std::uint64_t square = tap.first * tap.first;
       bytes += 2 * sizeof(float) * square;  // moments, and those held out
-      const std::uint64_t kept = tap.second > 1 ? std::size(kShrinkages) * 2 * sizeof(float) : 0;
-      factors = std::max(factors, square * (kept + sizeof(double) + sizeof(float)));
+      // H, half of U, and where they come from; for several weights they stay.
+      const std::uint64_t kept = tap.second > 1 ? std::size(kShrinkages) : 1;
+      factors = std::max(factors, square * (3 * kept + 2) / 2 * sizeof(float));
     }
     most = std::max(most, bytes + factors);
   }

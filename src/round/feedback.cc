@@ -86,8 +86,8 @@ void decode(const SearchSpec& spec, const SearchResult& block, float* values, in
 }
 
 template <class Levels>
-void round(const Columns<Levels>& codes, const SearchSpec& spec, const float* u, int64_t stride,
-           float* x, SearchResult& block, float* errors, int lane) {
+void round(const Columns<Levels>& codes, const SearchSpec& spec, const float* u, float* x,
+           SearchResult& block, float* errors, int lane) {
   const Lanes lanes(spec, block, lane);
   x += lane, errors += lane;
   for (int s = 0; s < spec.block / spec.sub; ++s) {
@@ -96,7 +96,7 @@ void round(const Columns<Levels>& codes, const SearchSpec& spec, const float* u,
       const Floats xj = load(x + j * kStripRows);
       const Ints code = codes.levels.code((xj - offset) * inv);
       store_narrow(block.codes[j] + lane, code);
-      const float* row = u + j * stride;
+      const float* row = u + j * spec.block;
       const Floats e = (xj - (scale * codes.levels.at(code) + offset)) * (1 / row[j]);
       store(errors + j * kStripRows, e);
       for (int k = j + 1; k < spec.block; ++k)
@@ -182,9 +182,10 @@ void group_cost(const float* u, int64_t stride, float* m) {
     }
 }
 
-void round(Groups& codes, const SearchSpec& spec, const float* u, int64_t stride, float* x,
-           SearchResult& block, float* errors, int lane) {
+void round(Groups& codes, const SearchSpec& spec, const float* u, float* x, SearchResult& block,
+           float* errors, int lane) {
   constexpr int n = kGroupColumns, kSteps = 4;
+  const int64_t stride = spec.block;
   const Lanes lanes(spec, block, lane);
   x += lane, errors += lane;
   for (int g = 0; g < spec.block / n; ++g) {
@@ -223,19 +224,16 @@ void round(Groups& codes, const SearchSpec& spec, const float* u, int64_t stride
   }
 }
 
-constexpr int kSpreadRows = 16;
-
-/// kColumns columns of kSpreadRows rows: their sums stay in registers. m: [count][stride].
-template <int kColumns>
-void spread_columns(const float* m, int64_t stride, int64_t count, const float* errors, float* x) {
-  constexpr int kGroups = kSpreadRows / kLanes;
+/// kColumns columns of kGroups vectors of rows: their sums stay in registers.
+template <int kColumns, int kGroups>
+void spread_tile(const float* m, int width, int64_t count, const float* errors, float* x) {
   Floats sum[kColumns][kGroups]{};
   for (int64_t j = 0; j < count; ++j) {
     Floats e[kGroups];
     for (int g = 0; g < kGroups; ++g) e[g] = load(errors + j * kStripRows + g * kLanes);
-#pragma GCC unroll 12
+#pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c) {
-      const Floats factor = splat(m[j * stride + c]);
+      const Floats factor = splat(m[j * width + c]);
       for (int g = 0; g < kGroups; ++g) sum[c][g] = multiply_add(e[g], factor, sum[c][g]);
     }
   }
@@ -246,31 +244,18 @@ void spread_columns(const float* m, int64_t stride, int64_t count, const float* 
     }
 }
 
-void spread(const float* m, int64_t stride, int64_t count, const float* errors, float* x,
-            int64_t columns) {
-  constexpr int kTile = kLanes < kSpreadRows ? 6 : 12;
-  constexpr int kPanel = 24;
-  // Rows of m are often a power of two apart and would push each other out of the cache.
-  float panel[kMaxColumns * kPanel];
-  for (int64_t k = 0; k < columns; k += kPanel) {
-    const int64_t width = columns - k < kPanel ? columns - k : kPanel;
-    for (int64_t j = 0; j < count; ++j) {
-      const float* const from = m + j * stride + k;
-      float* const to = panel + j * kPanel;
-      if (width == kPanel)
-        __builtin_memcpy(to, from, sizeof(float) * kPanel);
-      else
-        for (int64_t c = 0; c < width; ++c) to[c] = from[c];
-      __builtin_prefetch(from + kPanel + 8);  // no prefetcher sees the next lines coming
-      __builtin_prefetch(from + 2 * kPanel - 1);
-    }
-    for (int row = 0; row < kStripRows; row += kSpreadRows) {
-      float* const out = x + k * kStripRows + row;
-      int64_t c = 0;
+void spread(const float* m, int width, int64_t count, const float* errors, float* x) {
+  constexpr int kGroups = 2, kTile = kLanes < 16 ? 4 : 8;
+  constexpr int64_t kRows = 128;  // what is read stays in the first cache until all tiles have
+  for (int64_t j = 0; j < count; j += kRows) {
+    const int64_t rows = count - j < kRows ? count - j : kRows;
+    for (int lane = 0; lane < kStripRows; lane += kGroups * kLanes) {
+      const float* e = errors + j * kStripRows + lane;
+      int c = 0;
       for (; c + kTile <= width; c += kTile)
-        spread_columns<kTile>(panel + c, kPanel, count, errors + row, out + c * kStripRows);
+        spread_tile<kTile, kGroups>(m + j * width + c, width, rows, e, x + c * kStripRows + lane);
       for (; c < width; ++c)
-        spread_columns<1>(panel + c, kPanel, count, errors + row, out + c * kStripRows);
+        spread_tile<1, kGroups>(m + j * width + c, width, rows, e, x + c * kStripRows + lane);
     }
   }
 }
@@ -280,11 +265,11 @@ void spread(const float* m, int64_t stride, int64_t count, const float* errors, 
 template <class Codes>
 class Descent {
  public:
-  Descent(const SearchSpec& spec, const float* h, int64_t stride, float* g, SearchResult& block,
-          float* changes, int lane)
+  Descent(const SearchSpec& spec, const float* h, float* g, SearchResult& block, float* changes,
+          int lane)
       : spec_(spec),
         h_(h),
-        stride_(stride),
+        stride_(spec.block),
         g_(g + lane),
         block_(block),
         changes_(changes + lane),
@@ -461,20 +446,19 @@ void decode_block(const SearchSpec* spec, const SearchResult* block, float* valu
   });
 }
 
-void round_block(const SearchSpec* spec, const float* u, int64_t stride, float* x,
-                 SearchResult* block, float* errors) {
+void round_block(const SearchSpec* spec, const float* u, float* x, SearchResult* block,
+                 float* errors) {
   each_lane(*spec, [&](auto type, int lane) {
     typename decltype(type)::type codes(*spec);
-    round(codes, *spec, u, stride, x, *block, errors, lane);
+    round(codes, *spec, u, x, *block, errors, lane);
   });
 }
 
-bool refine_block(const SearchSpec* spec, const float* h, int64_t stride, float* g,
-                  SearchResult* block, float* changes) {
+bool refine_block(const SearchSpec* spec, const float* h, float* g, SearchResult* block,
+                  float* changes) {
   bool changed = false;
   each_lane(*spec, [&](auto codes, int lane) {
-    changed |=
-        Descent<typename decltype(codes)::type>(*spec, h, stride, g, *block, changes, lane).run();
+    changed |= Descent<typename decltype(codes)::type>(*spec, h, g, *block, changes, lane).run();
   });
   return changed;
 }

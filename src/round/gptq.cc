@@ -22,12 +22,11 @@ Result<const Feedback*> active_feedback(const BlockSearch& search) {
 }
 
 /// 1 / u_jj^2 of each column, in the factor's order, around 1 among those that share a scale.
-std::vector<float> prices(const FeedbackFactor& factor, bool whole_row) {
+std::vector<float> prices(const FeedbackFactor& factor, std::size_t columns, bool whole_row) {
   const std::size_t n = whole_row ? 1 : factor.order.size();
-  const std::size_t columns = std::size_t(std::sqrt(double(factor.u.size())) + 0.5);
   std::vector<float> out(columns);
   for (std::size_t j = 0; j < columns; ++j) {
-    const float u = factor.u[j * (columns + 1)];
+    const float u = factor.u.at(std::int64_t(j), std::int64_t(j));
     out[j] = 1 / (u * u);
   }
   return normalised(out, std::int64_t(columns / n));
@@ -43,7 +42,7 @@ class FeedbackMethod final : public StripMethod {
         feedback_(feedback),
         spec_(search_spec(format)),
         scale_(spec_, search),
-        prices_(prices(factor, spec_.whole_row)) {}
+        prices_(prices(factor, std::size_t(columns), spec_.whole_row)) {}
 
   std::unique_ptr<Scratch> scratch() const override {
     auto space = std::make_unique<Workspace>();
@@ -55,8 +54,8 @@ class FeedbackMethod final : public StripMethod {
   void choose(const Strip& strip, Scratch& scratch, StripSink& sink) const override {
     auto& space = static_cast<Workspace&>(scratch);
     feed(strip, space);
-    gradient(strip, space);
-    for (int i = 1; i <= kDescents && descend(space, i == kDescents); ++i) {
+    subtract(strip, space);
+    for (int i = 0; i < kDescents && descend(space); ++i) {
     }
     for (std::size_t i = 0; i < factor_.order.size(); ++i)
       sink.put(factor_.order[i], space.found[i]);
@@ -66,16 +65,13 @@ class FeedbackMethod final : public StripMethod {
   struct Workspace final : Scratch {
     AlignedFloats x;  // [columns][kStripRows], in the factor's order
     std::vector<SearchResult> found;
-    alignas(64) float block[kMaxBlock * kStripRows], other[kMaxBlock * kStripRows];
+    alignas(64) float block[kMaxBlock * kStripRows], changes[kMaxBlock * kStripRows];
+    float square[kMaxBlock * kMaxBlock];
   };
 
   std::int64_t blocks() const { return std::int64_t(factor_.order.size()); }
   float* at(Workspace& space, std::int64_t block) const {
     return space.x.get() + block * spec_.block * kStripRows;
-  }
-  static const float* row(const std::vector<float>& m, std::int64_t columns, std::int64_t j,
-                          std::int64_t k) {
-    return m.data() + j * columns + k;
   }
 
   void gather(const Strip& strip, std::int64_t i, float* out) const {
@@ -83,53 +79,69 @@ class FeedbackMethod final : public StripMethod {
     strip.gather(begin, begin + spec_.block, out);
   }
 
+  /// What a block and its own columns have to do with each other: [block][block].
+  const float* square(const ColumnPanels& m, std::int64_t i, Workspace& space) const {
+    const int n = spec_.block, width = m.width();
+    for (int k = 0; k < n; k += width) {
+      const float* from = m.panel((i * n + k) / width) + i * n * width;
+      const std::int64_t rows = std::min<std::int64_t>(n, m.rows((i * n + k) / width) - i * n);
+      for (std::int64_t j = 0; j < rows; ++j, from += width)
+        std::copy_n(from, width, space.square + j * n + k);
+    }
+    return space.square;
+  }
+
+  /// out -= the first `count` rows of the block's columns of m, times x.
+  void spread(const ColumnPanels& m, std::int64_t i, std::int64_t count, Workspace& space,
+              float* out) const {
+    const int n = spec_.block, width = m.width();
+    for (int k = 0; k < n; k += width)
+      feedback_.spread(m.panel((i * n + k) / width), width, count, space.x.get(),
+                       out + k * kStripRows);
+  }
+
+  /// Leaves (w - q) / u in x, of the compensated weights.
   void feed(const Strip& strip, Workspace& space) const {
-    const int n = spec_.block;
-    for (std::int64_t i = 0; i < blocks(); ++i) gather(strip, i, at(space, i));
     SearchResult whole{};
-    if (spec_.whole_row) scale_.fit(at(space, 0), prices_.data(), columns_, whole);
+    if (spec_.whole_row) {
+      for (std::int64_t i = 0; i < blocks(); ++i) gather(strip, i, at(space, i));
+      scale_.fit(at(space, 0), prices_.data(), columns_, whole);
+    }
     for (std::int64_t i = 0; i < blocks(); ++i) {
-      const std::int64_t j = i * n;
+      const std::int64_t j = i * spec_.block;
       SearchResult& found = space.found[std::size_t(i)];
+      gather(strip, i, space.block);
+      spread(factor_.u, i, j, space, space.block);
       if (spec_.whole_row)
         found = whole;
       else
-        search_.run(&spec_, at(space, i), prices_.data() + j, &found);
-      feedback_.round(&spec_, row(factor_.u, columns_, j, j), columns_, at(space, i), &found,
-                      space.block);
-      feedback_.spread(row(factor_.u, columns_, j, j + n), columns_, n, space.block,
-                       at(space, i + 1), columns_ - j - n);
+        search_.run(&spec_, space.block, prices_.data() + j, &found);
+      feedback_.round(&spec_, square(factor_.u, i, space), space.block, &found, at(space, i));
     }
   }
 
-  /// x = (w - q) H.
-  void gradient(const Strip& strip, Workspace& space) const {
-    std::fill_n(space.x.get(), columns_ * kStripRows, 0.0f);
+  /// Leaves q - w in x.
+  void subtract(const Strip& strip, Workspace& space) const {
     for (std::int64_t i = 0; i < blocks(); ++i) {
-      gather(strip, i, space.other);
-      feedback_.decode(&spec_, &space.found[std::size_t(i)], space.block);
-      for (int k = 0; k < spec_.block * kStripRows; ++k) space.block[k] -= space.other[k];
-      feedback_.spread(row(factor_.h, columns_, i * spec_.block, 0), columns_, spec_.block,
-                       space.block, space.x.get(), columns_);
+      float* const errors = at(space, i);
+      feedback_.decode(&spec_, &space.found[std::size_t(i)], errors);
+      gather(strip, i, space.block);
+      for (int k = 0; k < spec_.block * kStripRows; ++k) errors[k] -= space.block[k];
     }
   }
 
-  /// One round over all blocks; false if nothing changed. The last one has no use for the gradient
-  /// of blocks that it has passed.
-  bool descend(Workspace& space, bool last) const {
-    const int n = spec_.block;
+  /// One round over all blocks; false if nothing changed.
+  bool descend(Workspace& space) const {
     bool any = false;
     for (std::int64_t i = 0; i < blocks(); ++i) {
-      const std::int64_t j = i * n;
-      if (!feedback_.refine(&spec_, row(factor_.h, columns_, j, j), columns_, at(space, i),
-                            &space.found[std::size_t(i)], space.block))
+      float* const gradient = space.block;
+      std::fill_n(gradient, spec_.block * kStripRows, 0.0f);
+      spread(factor_.h, i, columns_, space, gradient);
+      if (!feedback_.refine(&spec_, square(factor_.h, i, space), gradient,
+                            &space.found[std::size_t(i)], space.changes))
         continue;
       any = true;
-      if (!last)
-        feedback_.spread(row(factor_.h, columns_, j, 0), columns_, n, space.block, space.x.get(),
-                         j);
-      feedback_.spread(row(factor_.h, columns_, j, j + n), columns_, n, space.block,
-                       at(space, i + 1), columns_ - j - n);
+      for (int k = 0; k < spec_.block * kStripRows; ++k) at(space, i)[k] += space.changes[k];
     }
     return any;
   }

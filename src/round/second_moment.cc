@@ -7,11 +7,13 @@
 #include <cmath>
 #include <memory>
 #include <numeric>
+#include <optional>
+#include <utility>
 
 #include "base/profile.h"
 
 extern "C" {
-void dpotrf_(const char* triangle, const int* n, double* a, const int* stride,
+void spotrf_(const char* triangle, const int* n, float* a, const int* stride,
              int* info);  // LAPACK
 }
 
@@ -33,21 +35,37 @@ std::vector<std::int64_t> by_weight(const SecondMoment& moment, int block) {
   return order;
 }
 
-/// The regularized H of the columns in an order, relative to the mean of the diagonal: the loss
-/// only matters up to a factor.
-struct Regularized {
-  const SecondMoment& moment;
-  std::vector<std::int64_t> columns;  // where each comes from
-  double mean, damping;
-  float keep;
+constexpr int kPanel = 32;          // columns that error feedback reads together
+constexpr std::int64_t kRows = 64;  // that a thread moves at a time
 
-  std::int64_t size() const { return moment.columns; }
-  float at(std::int64_t i, std::int64_t k) const {
-    const float value = moment.values[std::size_t(columns[std::size_t(i)] * moment.columns +
-                                                  columns[std::size_t(k)])];
-    return float(i == k ? value / mean + damping : keep * value / mean);
-  }
-};
+/// H of the columns in an order, relative to the mean of the diagonal: the loss only matters up to
+/// a factor. The diagonal is as it was, the rest shrunk.
+ColumnPanels shrunk(const SecondMoment& moment, const std::vector<std::int64_t>& order, int block,
+                    double mean, double shrinkage, ThreadPool& pool) {
+  const std::int64_t n = moment.columns;
+  ColumnPanels h(n, std::min(block, kPanel), false);
+  const int width = h.width();
+  const auto column = [&](std::int64_t k) {
+    return order[std::size_t(k / block)] * block + k % block;
+  };
+  const float diagonal = float(1 / mean), other = float((1 - shrinkage) / mean);
+  pool.run(n, kRows, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t k = 0; k < n; k += width) {
+      float* out = h.panel(k / width) + begin * width;
+      for (std::int64_t i = begin; i < end; ++i, out += width) {
+        const float* from = moment.values.data() + column(i) * n + column(k);
+        for (int w = 0; w < width; ++w) out[w] = from[w] * other;
+        if (i >= k && i < k + width) out[i - k] = from[i - k] * diagonal;
+      }
+    }
+  });
+  return h;
+}
+
+void add_to_diagonal(ColumnPanels& h, std::int64_t n, float value) {
+  for (std::int64_t i = 0; i < n; ++i)
+    h.panel(i / h.width())[i * h.width() + i % h.width()] += value;
+}
 
 /// A square matrix [n][n] in tiles of kTile rows and columns, worked on by all threads. Every tile
 /// is computed by one thread in one order, so results do not depend on their number.
@@ -57,18 +75,22 @@ class Tiled {
       : n_(n),
         tiles_((n + kTile - 1) / kTile),
         pool_(pool),
-        a_(std::make_unique<double[]>(std::size_t(n * n))) {
+        a_(std::make_unique<float[]>(std::size_t(n * n))) {
     openblas_set_num_threads(1);
   }
 
-  double& at(std::int64_t i, std::int64_t j) { return a_[std::size_t(i * n_ + j)]; }
+  float& at(std::int64_t i, std::int64_t j) { return a_[std::size_t(i * n_ + j)]; }
 
-  /// value(i, j) for the lower triangle.
-  template <class F>
-  void fill_lower(const F& value) {
-    pool_.run(n_, 64, [&](std::int64_t begin, std::int64_t end) {
+  /// Takes the lower triangle of h with the order of rows and columns reversed.
+  void take_reversed(const ColumnPanels& h) {
+    const int width = h.width();
+    pool_.run(n_, kRows, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i)
-        for (std::int64_t j = 0; j <= i; ++j) at(i, j) = value(i, j);
+        for (std::int64_t p = (n_ - 1 - i) / width; p < n_ / width; ++p) {
+          const float* from = h.panel(p) + (n_ - 1 - i) * width;
+          float* const to = &at(i, n_ - 1 - p * width);
+          for (int w = 0; w < width; ++w) to[-w] = from[w];
+        }
     });
   }
 
@@ -77,17 +99,17 @@ class Tiled {
     for (std::int64_t k = 0; k < tiles_; ++k) {
       const int size = rows(k), stride = int(n_);
       int info = 0;
-      dpotrf_("U", &size, tile(k, k), &stride, &info);  // a row-major lower triangle is its upper
+      spotrf_("U", &size, tile(k, k), &stride, &info);  // a row-major lower triangle is its upper
       if (info != 0) return false;
       pool_.run(tiles_ - k - 1, 1, [&](std::int64_t t, std::int64_t) {
         const std::int64_t i = k + 1 + t;
-        cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, rows(i), size,
+        cblas_strsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, rows(i), size,
                     1, tile(k, k), stride, tile(i, k), stride);
       });
       const std::int64_t left = tiles_ - k - 1;
       pool_.run(left * (left + 1) / 2, 1, [&](std::int64_t t, std::int64_t) {
         const auto [i, j] = pair(t, k + 1);
-        cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows(i), rows(j), size, -1, tile(i, k),
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, rows(i), rows(j), size, -1, tile(i, k),
                     stride, tile(j, k), stride, 1, tile(i, j), stride);
       });
     }
@@ -100,9 +122,9 @@ class Tiled {
     pool_.run(tiles_, 1, [&](std::int64_t k, std::int64_t) {
       const std::int64_t begin = k * kTile, height = n_ - begin;
       const int width = rows(k);
-      std::vector<double> x(std::size_t(height * width));
+      std::vector<float> x(std::size_t(height * width));
       for (int j = 0; j < width; ++j) x[std::size_t(j * (width + 1))] = 1;
-      cblas_dtrsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, int(height),
+      cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, int(height),
                   width, 1, tile(k, k), int(n_), x.data(), width);
       for (std::int64_t i = 0; i < height; ++i)
         for (std::int64_t j = 0; j < width && j <= i; ++j)
@@ -113,7 +135,7 @@ class Tiled {
  private:
   static constexpr std::int64_t kTile = 192;
 
-  double* tile(std::int64_t i, std::int64_t j) { return &at(i * kTile, j * kTile); }
+  float* tile(std::int64_t i, std::int64_t j) { return &at(i * kTile, j * kTile); }
   int rows(std::int64_t i) const { return int(std::min(kTile, n_ - i * kTile)); }
   /// The t-th tile of a lower triangle of tiles that begins at `first`.
   static std::pair<std::int64_t, std::int64_t> pair(std::int64_t t, std::int64_t first) {
@@ -124,23 +146,25 @@ class Tiled {
 
   std::int64_t n_, tiles_;
   ThreadPool& pool_;
-  std::unique_ptr<double[]> a_;
+  std::unique_ptr<float[]> a_;
 };
 
-/// U for the columns of h, or an empty vector if h is not positive definite: with the order of rows
-/// and columns reversed, h = L L^T, and U is the inverse of L, reversed back.
-std::vector<float> inverse_factor(const Regularized& h, ThreadPool& pool) {
-  const std::int64_t n = h.size();
+/// U of h, or nothing if h is not positive definite: with the order of rows and columns reversed,
+/// h = L L^T, and U is the inverse of L, reversed back.
+std::optional<ColumnPanels> inverse_factor(const ColumnPanels& h, std::int64_t n,
+                                           ThreadPool& pool) {
   Tiled a(n, pool);
-  a.fill_lower([&](std::int64_t i, std::int64_t j) { return h.at(n - 1 - i, n - 1 - j); });
-  if (!a.cholesky()) return {};
-  std::vector<float> u(static_cast<std::size_t>(n * n));
+  a.take_reversed(h);
+  if (!a.cholesky()) return std::nullopt;
+  ColumnPanels u(n, h.width(), true);
   std::atomic<bool> finite = true;
-  a.invert_lower([&](std::int64_t i, std::int64_t j, double value) {
+  a.invert_lower([&](std::int64_t i, std::int64_t j, float value) {
     if (!std::isfinite(value)) finite = false;
-    u[std::size_t((n - 1 - i) * n + n - 1 - j)] = float(value);
+    const std::int64_t row = n - 1 - i, column = n - 1 - j;
+    u.panel(column / h.width())[row * h.width() + column % h.width()] = value;
   });
-  return finite ? u : std::vector<float>{};
+  if (!finite) return std::nullopt;
+  return u;
 }
 
 }  // namespace
@@ -159,15 +183,13 @@ Result<FeedbackFactor> factorize(const SecondMoment& moment, int block,
   const profile::Timed timed(profile::Phase::factors, 2.0 / 3 * double(n) * double(n) * double(n));
   FeedbackFactor out;
   out.order = by_weight(moment, block);
-  Regularized h{moment, {}, mean, regularization.damping, float(1 - regularization.shrinkage)};
-  for (const std::int64_t b : out.order)
-    for (std::int64_t j = 0; j < block; ++j) h.columns.push_back(b * block + j);
-  for (; h.damping <= kMostDamping; h.damping *= 10) {
-    out.u = inverse_factor(h, pool);
-    if (out.u.empty()) continue;
-    out.h.resize(out.u.size());
-    for (std::int64_t i = 0; i < n; ++i)
-      for (std::int64_t k = 0; k < n; ++k) out.h[std::size_t(i * n + k)] = h.at(i, k);
+  out.h = shrunk(moment, out.order, block, mean, regularization.shrinkage, pool);
+  double damped = 0;
+  for (double damping = regularization.damping; damping <= kMostDamping; damping *= 10) {
+    add_to_diagonal(out.h, n, float(damping - std::exchange(damped, damping)));
+    auto u = inverse_factor(out.h, n, pool);
+    if (!u) continue;
+    out.u = std::move(*u);
     return out;
   }
   return fail(ErrorCode::invalid, "the second moments of its inputs are singular");

@@ -27,12 +27,41 @@ struct Regularization {
   double damping = 0.01;   // of the mean of the diagonal, added to it
 };
 
+/// A square matrix, `width` columns at a time: panels [rows][width] that lie behind each other, as
+/// error feedback reads them. Of an upper triangle a panel has only the rows down to the diagonal.
+class ColumnPanels {
+ public:
+  ColumnPanels() = default;
+  ColumnPanels(std::int64_t size, int width, bool upper)
+      : size_(size), width_(width), upper_(upper), values_(std::size_t(begin(size / width))) {}
+
+  int width() const { return width_; }
+  std::int64_t rows(std::int64_t panel) const { return upper_ ? (panel + 1) * width_ : size_; }
+  float* panel(std::int64_t p) { return values_.data() + begin(p); }
+  const float* panel(std::int64_t p) const { return values_.data() + begin(p); }
+  float at(std::int64_t i, std::int64_t j) const {
+    const std::int64_t p = j / width_;
+    return i < rows(p) ? panel(p)[i * width_ + j % width_] : 0;
+  }
+  bool operator==(const ColumnPanels&) const = default;
+
+ private:
+  std::int64_t begin(std::int64_t p) const {
+    return width_ * (upper_ ? width_ * (p * (p + 1) / 2) : p * size_);
+  }
+
+  std::int64_t size_ = 0;
+  int width_ = 1;
+  bool upper_ = false;
+  std::vector<float> values_;
+};
+
 /// Blocks of columns in the order in which they are rounded, those that matter most first
 /// (act-order, by blocks, since a block's columns share its scales); and for the columns in that
 /// order the regularized H and the upper triangular U with H^-1 = U^T U.
 struct FeedbackFactor {
   std::vector<std::int64_t> order;
-  std::vector<float> h, u;
+  ColumnPanels h, u;
 };
 
 /// The same for every number of threads. Errors: values that are not finite, or so unbalanced that
