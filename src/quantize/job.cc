@@ -21,7 +21,6 @@
 namespace nibble {
 namespace {
 
-constexpr std::size_t kSensitivityWindows = 32;                   // of these, to compare formats by
 constexpr std::size_t kJudgingWindows = 2, kJudgingTokens = 256;  // the model runs for each matrix
 constexpr std::size_t kJudgingLead = 32;  // tokens with too little before them
 constexpr std::uint64_t kProgramBytes = 300u << 20;
@@ -72,7 +71,7 @@ Result<Recipe> recipe_of(const QuantizeOptions& options, bool plan_only, Progres
   if (text.empty()) {
     UsualRecipe usual = usual_recipe(options);
     if (!plan_only) progress.note(usual.reason);
-    text = std::move(usual.rounding);
+    text = std::move(usual.recipe);
   }
   NIBBLE_TRY(Recipe recipe, parse_recipe(text));
   if (!recipe.target.empty() && !options.target.empty() && recipe.target != options.target)
@@ -204,7 +203,7 @@ Status fit(Job& job, const QuantizeOptions& options, std::vector<Override>& over
   std::unique_ptr<FeedbackSource> feedback;
   if (job.rounder->needs_moments()) {
     Corpus part = *job.windows;
-    part.windows.resize(std::min(part.windows.size(), kSensitivityWindows));
+    part.windows.resize(std::min(part.windows.size(), kChoiceWindows));
     NIBBLE_TRY(feedback, FeedbackSource::open(*job.model, part, options.threads, job.spill_folder));
   }
   std::uint64_t fixed = job.bytes;
@@ -258,7 +257,7 @@ Status transform(Job& job, const QuantizeOptions& options, Progress& progress) {
   for (const PlannedTensor& planned : job.plan.tensors)
     if (planned.quantizable) rewriting.formats[planned.tensor.name] = planned.tensor.format;
   Corpus part = *job.windows;
-  part.windows.resize(std::min(part.windows.size(), kSensitivityWindows));
+  part.windows.resize(std::min(part.windows.size(), kChoiceWindows));
   NIBBLE_DO(rewrite(*job.model, job.transforms, part, rewriting, progress));
   job.checkpoint = rewritten(std::move(job.checkpoint), *job.model);
   if (job.rounder->needs_moments() || !job.rounder->needs_stats()) return {};

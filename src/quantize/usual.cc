@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "arch/arch.h"
 #include "base/threads.h"
 #include "container/imatrix.h"
+#include "plan/plan.h"
 #include "quantize/speed.h"
 #include "quantize/windows.h"
 #include "text/tokenizer.h"
@@ -46,6 +48,16 @@ Cost cost_of(const Model& model) {
   return cost;
 }
 
+/// Whether scales may move across the folds. Not where a matrix is quantized already: its values
+/// would leave the grid they lie on. A budget chooses formats for the model as it is, and a scheme
+/// names the rounding that is usual for it.
+bool may_scale(const Model& model, const QuantizeOptions& options) {
+  const auto target = parse_target(options.target);
+  if (!target || target->packer) return false;
+  return std::ranges::all_of(model.tensors(),
+                             [](const TensorInfo& tensor) { return tensor.format->block() == 1; });
+}
+
 std::string minutes(double seconds) {
   return seconds < 90 ? fmt::format("{:.0f} s", seconds) : fmt::format("{:.0f} min", seconds / 60);
 }
@@ -68,11 +80,18 @@ UsualRecipe usual_recipe(const QuantizeOptions& options) {
   };
   const auto writing = [&](double count) { return given ? 0 : count * cost.bytes / memory; };
   const double all = tokens(given ? kFeedbackWindows : kOwnWindows);
-  const double feedback = writing(all) + all * (2 * cost.run + cost.moments) / flops;
+  const auto passes = [&](double count) { return count * (2 * cost.run + cost.moments) / flops; };
+  const double feedback = writing(all) + passes(all);
+  const double scaled = feedback + passes(std::min(all, 512.0 * kChoiceWindows));
+  const auto choice = [&](const char* recipe, const char* words, double seconds) {
+    return UsualRecipe{recipe, fmt::format("{} ({}), about {} on {} threads; --fast takes less "
+                                           "and loses more",
+                                           words, recipe, minutes(seconds), pool.size())};
+  };
+  if (!options.fast && scaled <= kReasonableSeconds && may_scale(*model, options))
+    return choice("awq+gptq", "scaling and error feedback", scaled);
   if (!options.fast && feedback <= kReasonableSeconds)
-    return {"gptq", fmt::format("error feedback (gptq), about {} on {} threads; --fast takes less "
-                                "and loses more",
-                                minutes(feedback), pool.size())};
+    return choice("gptq", "error feedback", feedback);
   const double some = tokens(kSelfWrittenWindows);
   const double importance = writing(some) + some * cost.run / flops;
   const std::string instead =

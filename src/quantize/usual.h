@@ -8,13 +8,14 @@
 namespace nibble {
 
 struct UsualRecipe {
-  std::string rounding;
+  std::string recipe;  // without its target
   std::string reason;  // in words for the user, with the time that it is expected to take
 };
 
 /// Error feedback where the model can be run on a text (of its own, if there is none) within
-/// kReasonableSeconds; else, or with options.fast, importance rounding on the same terms; else
-/// nearest rounding.
+/// kReasonableSeconds, with AWQ scaling before it for a level of a GGUF whose source is not
+/// quantized; else, or with options.fast, importance rounding on the same terms; else nearest
+/// rounding.
 UsualRecipe usual_recipe(const QuantizeOptions& options);
 
 inline constexpr double kReasonableSeconds = 3600;

@@ -8,6 +8,7 @@
 namespace nibble {
 
 inline constexpr std::uint64_t kFeedbackWindows = 256;  // of a text: 131072 tokens
+inline constexpr std::uint64_t kChoiceWindows = 32;     // of these, to choose formats and scales by
 inline constexpr std::uint64_t kOwnWindows = 32;  // that the model writes itself, token by token
 
 /// Windows of options.calibration, a text, or of text that the model writes itself if that is

@@ -30,11 +30,13 @@ MatrixSample::MatrixSample(const RoundTask& whole) : task(whole) {
   };
 }
 
-double MatrixSample::error(const SecondMoment& moment) const {
+double MatrixSample::error(const SecondMoment& moment, std::span<const float> scales) const {
   std::vector<float> errors(weights_.size());
   task.format->decode(task.out.data(), weights_.size() / std::size_t(task.format->block()),
                       errors.data());
   for (std::size_t i = 0; i < errors.size(); ++i) errors[i] -= weights_[i];
+  if (!scales.empty())
+    for (std::size_t i = 0; i < errors.size(); ++i) errors[i] /= scales[i % scales.size()];
   return output_error(moment, errors.data(), task.rows);
 }
 

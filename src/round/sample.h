@@ -1,6 +1,7 @@
 // A part of a matrix that stands for the whole of it where errors are only compared.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "round/rounder.h"
@@ -14,8 +15,9 @@ class MatrixSample {
   MatrixSample(const MatrixSample&) = delete;
   MatrixSample& operator=(const MatrixSample&) = delete;
 
-  /// The error on `moment` of what was written last.
-  double error(const SecondMoment& moment) const;
+  /// The error on `moment` of what was written last. `scales`: the inputs are those of `moment`,
+  /// divided by them; empty: by 1.
+  double error(const SecondMoment& moment, std::span<const float> scales = {}) const;
 
   RoundTask task;
 

@@ -30,20 +30,10 @@ std::vector<float> power_of_rms(const SecondMoment& moment, double exponent) {
   return out;
 }
 
-/// The moment of channels that were divided by `scales`.
-SecondMoment divided(const SecondMoment& moment, const std::vector<float>& scales) {
-  SecondMoment out = moment;
-  const std::size_t n = scales.size();
-  for (std::size_t i = 0; i < n; ++i)
-    for (std::size_t j = 0; j < n; ++j) out.values[i * n + j] /= scales[i] * scales[j];
-  return out;
-}
-
 /// The error of the readers' outputs on text held out, with the scales moved into them.
 Result<double> error_with(const FoldTask& task, const std::vector<float>& scales,
                           ThreadPool& pool) {
   const std::size_t n = scales.size();
-  const SecondMoment held_out = divided(*task.held_out, scales);
   std::vector<float> mean_square(n);
   for (std::size_t j = 0; j < n; ++j)
     mean_square[j] = task.moment->mean_square(std::int64_t(j)) / (scales[j] * scales[j]);
@@ -58,7 +48,7 @@ Result<double> error_with(const FoldTask& task, const std::vector<float>& scales
     };
     MatrixSample sample(scaled);
     NIBBLE_TRY([[maybe_unused]] const auto rounded, task.rounder->round(sample.task, pool));
-    sum += sample.error(held_out) * double(reader.rows) / double(sample.task.rows);
+    sum += sample.error(*task.held_out, scales) * double(reader.rows) / double(sample.task.rows);
   }
   return sum;
 }
