@@ -27,27 +27,31 @@ bool runs() { return __builtin_cpu_supports("avx512bf16"); }
 
 NIBBLE_BF16 void pack(const float* values, int64_t stride, int64_t tokens, int columns,
                       uint32_t* panel, float* largest) {
-  for (int v = 0; v < kVectors; ++v) {
-    const __mmask16 mask = lanes(columns, v);
-    __m512 most = _mm512_maskz_loadu_ps(mask, largest + v * kLanes);
-    for (int64_t t = 0; t < tokens; t += 2) {
+  __m512 most[kVectors];
+  for (int v = 0; v < kVectors; ++v)
+    most[v] = _mm512_maskz_loadu_ps(lanes(columns, v), largest + v * kLanes);
+  for (int64_t t = 0; t < tokens; t += 2)
+    for (int v = 0; v < kVectors; ++v, panel += kLanes) {
       const float* from = values + t * stride + v * kLanes;
+      const __mmask16 mask = lanes(columns, v), next = t + 1 < tokens ? mask : __mmask16(0);
       const __m512 x = _mm512_maskz_loadu_ps(mask, from);
-      const __m512 y = _mm512_maskz_loadu_ps(t + 1 < tokens ? mask : __mmask16(0), from + stride);
+      const __m512 y = _mm512_maskz_loadu_ps(next, from + stride);
       const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x));
       const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(y));
-      _mm512_storeu_si512(panel + t / 2 * kGramColumns + v * kLanes,
-                          _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
-      most = _mm512_max_ps(most, _mm512_max_ps(_mm512_abs_ps(x), _mm512_abs_ps(y)));
+      _mm512_storeu_si512(panel, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+      most[v] = _mm512_max_ps(most[v], _mm512_max_ps(_mm512_abs_ps(x), _mm512_abs_ps(y)));
     }
-    _mm512_mask_storeu_ps(largest + v * kLanes, mask, most);
-  }
+  for (int v = 0; v < kVectors; ++v)
+    _mm512_mask_storeu_ps(largest + v * kLanes, lanes(columns, v), most[v]);
 }
 
 NIBBLE_BF16 void add(const uint32_t* a, int a_columns, const uint32_t* b, int b_columns,
                      int64_t pairs, float* out, int64_t stride) {
   for (int row = 0; row < a_columns; row += kRows) {
     __m512 sum[kRows][kVectors];
+    for (int r = 0; r < kRows && row + r < a_columns; ++r)
+      for (int v = 0; v < kVectors; ++v)
+        __builtin_prefetch(out + (row + r) * stride + v * kLanes, 1);
     for (int r = 0; r < kRows; ++r)
       for (int v = 0; v < kVectors; ++v) sum[r][v] = _mm512_setzero_ps();
     for (int64_t p = 0; p < pairs; ++p) {

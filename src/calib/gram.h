@@ -7,7 +7,7 @@
 namespace nibble {
 
 inline constexpr int kGramColumns = 32;  // of a panel
-inline constexpr int kGramTokens = 512;  // of a panel at most
+inline constexpr int kGramTokens = 256;  // of a panel at most: two of them fit the first cache
 
 /// Products of bfloat16 values are exact in float32, and processors that add them in pairs need
 /// half the time. Inputs keep 8 bits, as between two blocks; sums are float32.

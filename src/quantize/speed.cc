@@ -7,7 +7,7 @@
 #include <vector>
 
 extern "C" {
-void dpotrf_(const char* triangle, const int* n, double* a, const int* stride,
+void spotrf_(const char* triangle, const int* n, float* a, const int* stride,
              int* info);  // LAPACK
 }
 
@@ -51,14 +51,14 @@ double product_flops(ThreadPool& pool, std::int64_t rows, std::int64_t columns,
 double cholesky_flops(std::int64_t n) {
   openblas_set_num_threads(1);
   const int size = int(n);
-  std::vector<double> a(std::size_t(n * n));
+  std::vector<float> a(std::size_t(n * n));
   const double seconds = fastest([&] {
     for (std::int64_t i = 0; i < n; ++i) {
-      std::fill_n(a.begin() + i * n, n, 0.5);
-      a[std::size_t(i * (n + 1))] = double(n);
+      std::fill_n(a.begin() + i * n, n, 0.5f);
+      a[std::size_t(i * (n + 1))] = float(n);
     }
     int info = 0;
-    dpotrf_("U", &size, a.data(), &size, &info);
+    spotrf_("U", &size, a.data(), &size, &info);
   });
   return double(n) * double(n) * double(n) / 3 / seconds;
 }

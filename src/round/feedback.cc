@@ -100,7 +100,7 @@ void round(const Columns<Levels>& codes, const SearchSpec& spec, const float* u,
       const Floats e = (xj - (scale * codes.levels.at(code) + offset)) * (1 / row[j]);
       store(errors + j * kStripRows, e);
       for (int k = j + 1; k < spec.block; ++k)
-        store(x + k * kStripRows, load(x + k * kStripRows) - e * row[k]);
+        store(x + k * kStripRows, multiply_add(-e, splat(row[k]), load(x + k * kStripRows)));
     }
   }
 }
@@ -337,7 +337,7 @@ class Descent {
   /// Column j grew by `by`.
   void moved(int j, Floats by) {
     for (int k = 0; k < spec_.block; ++k)
-      store(g_ + k * kStripRows, gradient(k) - by * h_[j * stride_ + k]);
+      store(g_ + k * kStripRows, multiply_add(-by, splat(h_[j * stride_ + k]), gradient(k)));
     grow(j, by);
     changed_ = true;
   }
