@@ -105,7 +105,11 @@ class Packer {
         dmin_(base + parts.dmin),
         zero_(reinterpret_cast<std::int8_t*>(base + parts.zero)),
         sub_scale_(reinterpret_cast<std::int8_t*>(base + parts.sub_scale)),
-        sub_min_(reinterpret_cast<std::uint8_t*>(base + parts.sub_min)) {}
+        sub_min_(reinterpret_cast<std::uint8_t*>(base + parts.sub_min)) {
+    const std::size_t count = format.layout().levels.size();
+    same_codes_ = format.spec().grain == 1;
+    for (std::size_t c = 0; c < count; ++c) same_codes_ = same_codes_ && coding.again[c] == c;
+  }
 
   void pack_row(std::int64_t row, const std::byte* in) const {
     const int block = format_.block();
@@ -123,6 +127,9 @@ class Packer {
         format_.levels(grid, codes, levels);
         for (int i = 0; i < block; ++i)
           packed[filled++] = coding_.code[std::size_t(levels[i] + 128)];
+      } else if (same_codes_) {
+        for (int i = 0; i < block; ++i) packed[filled + i] = std::uint8_t(codes[i]);
+        filled += block;
       } else {
         for (int i = 0; i < block; ++i) packed[filled++] = coding_.again[codes[i]];
       }
@@ -169,12 +176,20 @@ class Packer {
     if (planes.high > 0) put_plane(codes, planes.high, planes.low, out + 64 * planes.low);
   }
 
-  /// Bits [first, first + bits) of the codes of a unit, four columns at a time.
   static void put_plane(const std::uint8_t* codes, int bits, int first, std::uint8_t* out) {
-    const std::uint32_t mask = 0x01010101u * ((1u << bits) - 1);
-    for (int piece = 0; piece < bits; ++piece, out += 64) {
+    if (bits == 8) return put_bits<8>(codes, first, out);
+    if (bits == 4) return put_bits<4>(codes, first, out);
+    if (bits == 2) return put_bits<2>(codes, first, out);
+    put_bits<1>(codes, first, out);
+  }
+
+  /// Bits [first, first + kBits) of the codes of a unit, four columns at a time.
+  template <int kBits>
+  static void put_bits(const std::uint8_t* codes, int first, std::uint8_t* out) {
+    constexpr std::uint32_t mask = 0x01010101u * ((1u << kBits) - 1);
+    for (int piece = 0; piece < kBits; ++piece, out += 64) {
       std::uint32_t word = 0;
-      for (int at = 0; at < 8; at += bits, codes += 4) {
+      for (int at = 0; at < 8; at += kBits, codes += 4) {
         std::uint32_t four;
         std::memcpy(&four, codes, 4);
         word |= (four >> first & mask) << at;
@@ -192,6 +207,7 @@ class Packer {
   std::int8_t* zero_;
   std::int8_t* sub_scale_;
   std::uint8_t* sub_min_;
+  bool same_codes_;  // a code of the format is packed as it is
 };
 
 /// Interleaves the rows of a panel of floating point values; `rows` of them exist.
