@@ -32,13 +32,15 @@ struct Codebook {
 
   /// The levels of a group.
   void levels(std::uint32_t code, std::int8_t* out) const {
-    for (int i = 0; i < kGroup; ++i) {
-      const int number = int(code >> (12 * (i / width)) & 0xfff), count = int(points.size());
-      const int digit = points[std::size_t(number % count)] >> (digit_bits * (i % width)) &
-                        ((1 << digit_bits) - 1);
-      const std::int8_t level =
-          values[std::size_t(number / count) * std::size_t(digits()) + std::size_t(digit)];
-      out[i] = code >> (24 + i) & 1 ? std::int8_t(-level) : level;
+    const std::uint32_t count = std::uint32_t(points.size()), mask = (1u << digit_bits) - 1;
+    for (int begin = 0; begin < kGroup; begin += width) {
+      const std::uint32_t number = code >> (12 * (begin / width)) & 0xfff, bank = number / count;
+      const std::int8_t* levels = values.data() + bank * std::uint32_t(digits());
+      std::uint32_t point = points[number - bank * count];
+      for (int i = begin; i < begin + width; ++i, point >>= digit_bits) {
+        const std::int8_t level = levels[point & mask];
+        out[i] = code >> (24 + i) & 1 ? std::int8_t(-level) : level;
+      }
     }
   }
 };

@@ -69,7 +69,7 @@ struct Groups {
   explicit Groups(const SearchSpec& spec) : points(spec) {}
   void read(const SearchSpec& spec, const SearchResult& block, int lane, Floats* level) const {
     for (int j = 0; j < spec.block; j += kGroupColumns)
-      points.levels(Points::load(block.groups[j / kGroupColumns] + lane), level + j);
+      points.levels(points.load(block.groups[j / kGroupColumns] + lane), level + j);
   }
   Points points;
 };
@@ -143,10 +143,8 @@ class GroupDescent {
     }
     const Ints better = gain > 0;
     if (!any(better)) return false;
-    for (int unit = 0; unit < 2; ++unit)
-      code.number[unit] = better ? other.number[unit] : code.number[unit];
+    code = select(better, other, code);
     for (int j = 0; j < kGroupColumns; ++j) {
-      code.negative[j] = better ? other.negative[j] : code.negative[j];
       level[j] = select(better, next[j], level[j]);
       grown[j] = select(better, grown[j], Floats{});
     }
@@ -197,7 +195,7 @@ void round(Groups& codes, const SearchSpec& spec, const float* u, float* x, Sear
     Floats goal[n], level[n], r[n], gradient[n], grown[n], e[n];
     for (int j = 0; j < n; ++j) goal[j] = load(x + (g * n + j) * kStripRows);
     uint32_t* stored = block.groups[g] + lane;
-    const Ints fixed = codes.points.in_second_bank(Points::load(stored));
+    const Ints fixed = codes.points.in_second_bank(codes.points.load(stored));
     const Ints* bank = codes.points.wide_banks() ? &fixed : nullptr;
     GroupCode code = descent.start(goal, bank);
     codes.points.levels(code, level);
@@ -209,7 +207,7 @@ void round(Groups& codes, const SearchSpec& spec, const float* u, float* x, Sear
       }
       if (!descent.step(i % 2 == 0, gradient, bank, level, code, grown) && i > 0) break;
     }
-    Points::store(code, stored);
+    codes.points.store(code, stored);
     for (int j = 0; j < n; ++j) {
       e[j] = goal[j] - scale * level[j];
       for (int k = 0; k < j; ++k) e[j] -= e[k] * rows[k * stride + g * n + j];
@@ -319,7 +317,7 @@ class Descent {
   void change_codes(Groups& codes) {
     for (int j = 0; j < spec_.block; j += kGroupColumns) {
       uint32_t* stored = block_.groups[j / kGroupColumns] + lane_;
-      GroupCode code = Points::load(stored);
+      GroupCode code = codes.points.load(stored);
       const Ints fixed = codes.points.in_second_bank(code);
       const Ints* bank = codes.points.wide_banks() ? &fixed : nullptr;
       GroupDescent descent(codes.points, h_ + j * stride_ + j, stride_,
@@ -328,7 +326,7 @@ class Descent {
         Floats g[kGroupColumns], grown[kGroupColumns];
         for (int i = 0; i < kGroupColumns; ++i) g[i] = gradient(j + i);
         if (!descent.step(bold != 0, g, bank, level_ + j, code, grown)) continue;
-        Points::store(code, stored);
+        codes.points.store(code, stored);
         for (int i = 0; i < kGroupColumns; ++i) moved(j + i, grown[i]);
       }
     }

@@ -4,7 +4,9 @@
 // All rows of a strip weigh a column alike. What point e costs at scale s is, but for a constant
 // and up to the factor s^2, sum_j h_j e_j^2 - (2 / s) h_j x_j e_j: a sum over columns. So the costs
 // of all halves of points are made first; what is left is one sum of two numbers a point, and one
-// minimum, for points that are sorted by their first half.
+// minimum, for points that are sorted by their first half. The lowest bits of the cost of a second
+// half are its digits, so that the minimum says which it is (it is off by 2^-15 of itself at most,
+// and no two are equal).
 #pragma once
 
 #include "round/search.h"
@@ -14,46 +16,72 @@ namespace nibble::NIBBLE_ISA {
 
 constexpr int kGroupColumns = 8;
 
-/// Codes of one group, a lane a row: the number of each point, and the signs.
+/// Codes of one group, a lane a row.
 struct GroupCode {
-  Ints number[2]{};
-  Ints negative[kGroupColumns]{};
+  Ints point[2]{};  // its digits as in the book; kSecondBank is added in that bank
+  Ints signs{};     // bit 24 + j: column j is negative
 };
+
+constexpr int kSecondBank = 1 << 16;
+
+static inline GroupCode select(Ints mask, const GroupCode& a, const GroupCode& b) {
+  return {{mask ? a.point[0] : b.point[0], mask ? a.point[1] : b.point[1]},
+          mask ? a.signs : b.signs};
+}
 
 class Points {
  public:
   explicit Points(const SearchSpec& spec)
-      : book_(spec.book), units_(kGroupColumns / spec.book.width), half_(spec.book.width / 2) {
-    sort();
+      : book_(spec.book),
+        runs_(*spec.book.runs),
+        units_(kGroupColumns / spec.book.width),
+        half_(spec.book.width / 2),
+        half_bits_(half_ * spec.book.digit_bits) {
+    for (int d = 0; d < book_.digits; ++d) {
+      levels_[d] = book_.values[d];
+      if (book_.banks > 1) levels_[kBankLevels + d] = book_.values[book_.digits + d];
+    }
   }
 
   /// The group to be coded: 8 columns with importance h.
   void target(const Floats* x, const float* h) {
-    h_ = h;
-    for (int j = 0; j < kGroupColumns; ++j) x_[j] = x[j], negative_[j] = Ints{};
+    h_ = h, signs_ = Ints{};
+    for (int j = 0; j < kGroupColumns; ++j) x_[j] = x[j];
     if (book_.signs != PointSpec::kNone) take_signs();
   }
 
-  /// Adds the least cost of a point of the bank at each of kScales v = 2 / s to least[k].
+  /// The best points at each of kScales v = 2 / s (of the second bank where `second` is set), whose
+  /// costs are added to `least`.
   template <int kScales>
-  void costs(int bank, const Floats* v, Floats* least) {
+  void nearest(Ints second, const Floats* v, Floats* least, GroupCode* code) {
     for (int unit = 0; unit < units_; ++unit) {
       for (int part = 0; part < 2; ++part)
-        for (int k = 0; k < kScales; ++k)
-          halves<kScales>(bank, 2 * unit + part, v[k], costs_[part] + k);
-      Floats best[kScales];
+        for (int k = 0; k < kScales; ++k) halves(second, 2 * unit + part, v[k], costs_[part][k]);
+      name_second_halves<kScales>();
+      Floats best[kScales], best_rest[kScales]{};
+      Ints best_first[kScales]{};
       for (int k = 0; k < kScales; ++k) best[k] = splat(1e38f);
-      for (int run = 0; run < run_count_; ++run) {
+      for (int run = 0; run < runs_.count; ++run) {
         Floats rest[kScales];
         best_of_run<kScales>(run, rest);
-        for (int k = 0; k < kScales; ++k)
-          best[k] = min(best[k], rest[k] + costs_[0][first_[run] * kScales + k]);
+        for (int k = 0; k < kScales; ++k) {
+          const Floats cost = rest[k] + costs_[0][k][runs_.first[run]];
+          const Ints better = cost < best[k];
+          best_first[k] = better ? Ints{} + runs_.digits[runs_.first[run]] : best_first[k];
+          best_rest[k] = NIBBLE_ISA::select(better, rest[k], best_rest[k]);
+          best[k] = min(cost, best[k]);
+        }
       }
-      for (int k = 0; k < kScales; ++k) least[k] += best[k];
+      for (int k = 0; k < kScales; ++k) {
+        least[k] += best[k];
+        code[k].point[unit] =
+            best_first[k] | ((Ints)best_rest[k] & kDigits) << half_bits_ | (second & kSecondBank);
+        code[k].signs = signs_;
+      }
     }
   }
 
-  /// The same if every combination of digits were a point.
+  /// The cost if every combination of digits were a point, added to `least`.
   template <int kScales>
   void relaxed_costs(int bank, const Floats* v, Floats* least) const {
     const int8_t* values = book_.values + bank * book_.digits;
@@ -70,76 +98,79 @@ class Points {
   /// The best points at v = 2 / s, of the second bank where *second is set, or of either bank if
   /// `second` is null.
   GroupCode nearest(Floats v, const Ints* second) {
-    Floats least, other_least;
-    GroupCode code = pick(0, v, least);
-    if (book_.banks == 1) return code;
-    const GroupCode other = pick(1, v, other_least);
-    const Ints take = second ? *second : Ints(other_least < least);
-    for (int unit = 0; unit < units_; ++unit)
-      code.number[unit] = take ? other.number[unit] : code.number[unit];
-    return code;
+    Floats least{}, other_least{};
+    GroupCode code, other;
+    nearest<1>(second ? *second : Ints{}, &v, &least, &code);
+    if (second || book_.banks == 1) return code;
+    nearest<1>(Ints{} - 1, &v, &other_least, &other);
+    return NIBBLE_ISA::select(other_least < least, other, code);
+  }
+
+  /// Where the second bank would be better if every combination of digits were a point.
+  Ints likely_bank(Floats v) const {
+    Floats first{}, second{};
+    relaxed_costs<1>(0, &v, &first), relaxed_costs<1>(1, &v, &second);
+    return second < first;
+  }
+
+  /// The best levels at v = 2 / s if every combination of digits were a point.
+  void relaxed_levels(Ints second, Floats v, Floats* out) const {
+    for (int j = 0; j < kGroupColumns; ++j) {
+      const Floats vx = v * x_[j];
+      Floats best = splat(1e38f), found{};
+      for (int d = 0; d < book_.digits; ++d) {
+        const Floats level = bank_level(second, d), cost = (level - vx) * level;
+        found = NIBBLE_ISA::select(cost < best, level, found), best = min(cost, best);
+      }
+      out[j] = with_sign(found, signs_, j);
+    }
   }
 
   bool wide_banks() const { return book_.banks > 1 && book_.bank_columns > kGroupColumns; }
-  Ints in_second_bank(const GroupCode& code) const { return code.number[0] >= book_.count; }
+  static Ints in_second_bank(const GroupCode& code) { return (code.point[0] & kSecondBank) != 0; }
 
   /// The levels of a group's columns.
   void levels(const GroupCode& code, Floats* out) const {
     const int mask = (1 << book_.digit_bits) - 1;
-    for (int unit = 0; unit < units_; ++unit) {
-      const Ints in_bank = in_second_bank(code);
-      Ints point{};
-      for (int l = 0; l < kLanes; ++l)
-        point[l] = book_.points[code.number[unit][l] - (in_bank[l] ? book_.count : 0)];
-      for (int i = 0; i < book_.width; ++i) {
-        const Ints digit = point >> (book_.digit_bits * i) & mask;
-        Floats level = splat(book_.values[0]);
-        for (int d = 1; d < book_.digits; ++d)
-          level = select(digit == d, splat(book_.values[d]), level);
-        for (int d = 0; d < (book_.banks - 1) * book_.digits; ++d)
-          level = select((digit == d) & in_bank, splat(book_.values[book_.digits + d]), level);
-        const int j = unit * book_.width + i;
-        out[j] = select(code.negative[j], -level, level);
-      }
+    for (int j = 0; j < kGroupColumns; ++j) {
+      const Ints point = code.point[j / book_.width];
+      const Ints digit = point >> (book_.digit_bits * (j % book_.width)) & mask;
+      Floats level = pick_of_8(levels_, digit);
+      if (book_.banks > 1)
+        level = NIBBLE_ISA::select(in_second_bank(code), pick_of_8(levels_ + kBankLevels, digit),
+                                   level);
+      out[j] = with_sign(level, code.signs, j);
     }
   }
 
-  static void store(const GroupCode& code, uint32_t* out) {
-    Ints all = code.number[0] | code.number[1] << 12;
-    for (int j = 0; j < kGroupColumns; ++j) all |= code.negative[j] & int32_t(1u << (24 + j));
-    __builtin_memcpy(out, &all, sizeof all);
+  /// As SearchResult has it.
+  void store(const GroupCode& code, uint32_t* out) const {
+    for (int l = 0; l < kLanes; ++l) {
+      uint32_t all = uint32_t(code.signs[l]);
+      for (int unit = 0; unit < units_; ++unit) all |= number(code.point[unit][l]) << (12 * unit);
+      out[l] = all;
+    }
   }
 
-  static GroupCode load(const uint32_t* in) {
-    Ints all;
-    __builtin_memcpy(&all, in, sizeof all);
+  GroupCode load(const uint32_t* in) const {
     GroupCode code;
-    code.number[0] = all & 0xfff, code.number[1] = all >> 12 & 0xfff;
-    for (int j = 0; j < kGroupColumns; ++j) code.negative[j] = (all & int32_t(1u << (24 + j))) != 0;
+    for (int l = 0; l < kLanes; ++l)
+      for (int unit = 0; unit < units_; ++unit) {
+        const int number = int(in[l] >> (12 * unit) & 0xfff), bank = number >= book_.count;
+        code.point[unit][l] = book_.points[number - bank * book_.count] | bank * kSecondBank;
+        code.signs[l] = int32_t(in[l] & 0xff000000);
+      }
     return code;
   }
 
  private:
-  /// Sorts the points by their first half, in runs of whole fours: the last of a run is repeated.
-  void sort() {
-    int of_first[kMostHalves][2]{}, next = 0;  // points, place of the next
-    int halves = 1;
-    for (int k = 0; k < half_; ++k) halves *= book_.digits;
-    for (int e = 0; e < book_.count; ++e) ++of_first[half_number(book_.points[e])][0];
-    for (int i = 0; i < halves; ++i) {
-      if (of_first[i][0] == 0) continue;
-      of_first[i][1] = next;
-      first_[run_count_] = uint8_t(i), runs_[run_count_++] = int16_t(next);
-      next += (of_first[i][0] + 3) / 4 * 4;
-    }
-    runs_[run_count_] = int16_t(next);
-    for (int e = 0; e < book_.count; ++e) {
-      int* run = of_first[half_number(book_.points[e])];
-      const int second = half_number(book_.points[e] >> (book_.digit_bits * half_));
-      for (int i = run[1]; i == run[1] || (run[0] == 1 && i % 4 != 0); ++i)
-        second_[i] = uint8_t(second), number_[i] = int16_t(e);
-      ++run[1], --run[0];
-    }
+  /// The level of a digit, in the second bank where `second` is set.
+  Floats bank_level(Ints second, int digit) const {
+    return NIBBLE_ISA::select(second, splat(levels_[kBankLevels + digit]), splat(levels_[digit]));
+  }
+
+  static Floats with_sign(Floats level, Ints signs, int column) {
+    return (Floats)((Ints)level ^ (signs << (7 - column) & INT32_MIN));
   }
 
   /// The number that the digits of half a point make, the first column lowest.
@@ -151,62 +182,49 @@ class Points {
     return number;
   }
 
-  /// The costs of all halves of a point at v = 2 / s, kStep apart. part: which half of the group's
-  /// points.
-  template <int kStep>
-  void halves(int bank, int part, Floats v, Floats* out) const {
-    const int8_t* values = book_.values + bank * book_.digits;
+  /// The number of a point among all banks.
+  uint32_t number(int point) const {
+    const int second = half_number(point >> half_bits_);
+    const int run = runs_.run_of[half_number(point)], last = runs_.begin[run + 1] - 1;
+    int e = runs_.begin[run];
+    while (e < last && runs_.second[e] != second) ++e;
+    return uint32_t(runs_.number[e] + (point & kSecondBank ? book_.count : 0));
+  }
+
+  /// The costs of all halves of a point at v = 2 / s. part: which half of the group's points.
+  void halves(Ints second, int part, Floats v, Floats* out) const {
     out[0] = Floats{};
     for (int k = 0, count = 1; k < half_; ++k, count *= book_.digits) {
       const int j = part * half_ + k;
       const Floats vx = v * x_[j];
       for (int d = book_.digits - 1; d >= 0; --d) {
-        const Floats more = h_[j] * ((float(values[d]) - vx) * float(values[d]));
-        for (int i = 0; i < count; ++i) out[(count * d + i) * kStep] = out[i * kStep] + more;
+        const Floats level = bank_level(second, d);
+        const Floats more = h_[j] * ((level - vx) * level);
+        for (int i = 0; i < count; ++i) out[count * d + i] = out[i] + more;
       }
     }
+  }
+
+  /// Puts the digits of the second halves into their costs.
+  template <int kScales>
+  void name_second_halves() {
+    for (int k = 0; k < kScales; ++k)
+      for (int i = 0; i < runs_.halves; ++i) {
+        Floats& cost = costs_[1][k][i];
+        cost = (Floats)(((Ints)cost & ~kDigits) | int(runs_.digits[i]));
+      }
   }
 
   /// The least cost of the second halves in a run.
   template <int kScales>
   void best_of_run(int run, Floats* rest) const {
     for (int k = 0; k < kScales; ++k) rest[k] = splat(1e38f);
-    for (int e = runs_[run]; e < runs_[run + 1]; e += 4)
+    for (int e = runs_.begin[run]; e < runs_.begin[run + 1]; e += 4)
 #pragma GCC unroll 16
       for (int k = 0; k < kScales; ++k) {
-        const auto cost = [&](int i) { return costs_[1][second_[e + i] * kScales + k]; };
+        const auto cost = [&](int i) { return costs_[1][k][runs_.second[e + i]]; };
         rest[k] = min(rest[k], min(min(cost(0), cost(1)), min(cost(2), cost(3))));
       }
-  }
-
-  /// The best points of the bank at v = 2 / s, and their cost; ties go to the first half with the
-  /// lowest number, then to the lowest point.
-  GroupCode pick(int bank, Floats v, Floats& least) {
-    GroupCode code;
-    least = Floats{};
-    for (int unit = 0; unit < units_; ++unit) {
-      for (int part = 0; part < 2; ++part) halves<1>(bank, 2 * unit + part, v, costs_[part]);
-      Floats best = splat(1e38f), best_rest{};
-      Ints best_run{};
-      for (int run = 0; run < run_count_; ++run) {
-        Floats rest;
-        best_of_run<1>(run, &rest);
-        const Floats cost = rest + costs_[0][first_[run]];
-        const Ints better = cost < best;
-        best_run = better ? Ints{} + run : best_run;
-        best_rest = select(better, rest, best_rest), best = select(better, cost, best);
-      }
-      for (int l = 0; l < kLanes; ++l) {
-        int e = runs_[best_run[l]];
-        for (const int end = runs_[best_run[l] + 1] - 1;
-             e < end && costs_[1][second_[e]][l] != best_rest[l];)
-          ++e;
-        code.number[unit][l] = number_[e] + bank * book_.count;
-      }
-      least += best;
-    }
-    for (int j = 0; j < kGroupColumns; ++j) code.negative[j] = negative_[j];
-    return code;
   }
 
   /// Points hold sizes: each column is made positive. Where the number of negative ones must be
@@ -214,8 +232,9 @@ class Points {
   void take_signs() {
     Ints odd{};
     for (int j = 0; j < kGroupColumns; ++j) {
-      negative_[j] = x_[j] < 0;
-      odd ^= negative_[j];
+      const Ints negative = x_[j] < 0;
+      signs_ |= negative & int32_t(1u << (24 + j));
+      odd ^= negative;
       x_[j] = abs(x_[j]);
     }
     if (book_.signs != PointSpec::kEven || !any(odd)) return;
@@ -228,24 +247,23 @@ class Points {
     }
     for (int j = 0; j < kGroupColumns; ++j) {
       const Ints flip = (column == j) & odd;
-      negative_[j] ^= flip;
-      x_[j] = select(flip, -x_[j], x_[j]);
+      signs_ ^= flip & int32_t(1u << (24 + j));
+      x_[j] = NIBBLE_ISA::select(flip, -x_[j], x_[j]);
     }
   }
 
-  static constexpr int kMostScales = 3, kMostHalves = 81, kMostPoints = 2048;
+  static constexpr int kMostScales = 3;
+  static constexpr int kBankLevels = 16;  // where those of the second bank begin
+  static constexpr int kDigits = 0xff;    // bits that the digits of half a point take at most
 
   const PointSpec& book_;
-  int units_, half_;  // points a group; columns of half a point
-  int run_count_ = 0;
-  uint8_t first_[kMostHalves];                     // the first half of each run
-  int16_t runs_[kMostHalves + 1];                  // where it begins
-  uint8_t second_[kMostPoints + 3 * kMostHalves];  // sorted points: their second half
-  int16_t number_[kMostPoints + 3 * kMostHalves];
+  const PointRuns& runs_;
+  int units_, half_, half_bits_;  // points a group; columns of half a point, bits of their digits
+  alignas(64) float levels_[2 * kBankLevels]{};
   const float* h_ = nullptr;
   Floats x_[kGroupColumns];
-  Ints negative_[kGroupColumns];
-  Floats costs_[2][kMostHalves * kMostScales];  // of first and second halves
+  Ints signs_;
+  Floats costs_[2][kMostScales][PointRuns::kMostHalves];  // of first and second halves
 };
 
 }  // namespace nibble::NIBBLE_ISA

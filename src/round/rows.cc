@@ -11,6 +11,7 @@
 #include "base/profile.h"
 #include "format/bits.h"
 #include "format/levels.h"
+#include "round/point_runs.h"
 #include "round/row_scale.h"
 
 namespace nibble {
@@ -313,6 +314,7 @@ SearchSpec search_spec(const Format& format) {
                  .banks = book->banks,
                  .bank_columns = book->bank_columns,
                  .values = book->values.data(),
+                 .runs = &point_runs(*book),
                  .signs = book->signs == Codebook::Signs::none   ? PointSpec::kNone
                           : book->signs == Codebook::Signs::free ? PointSpec::kFree
                                                                  : PointSpec::kEven};

@@ -9,6 +9,19 @@ namespace nibble {
 /// Rows that are searched together.
 inline constexpr int kStripRows = 32;
 
+/// The points of a codebook sorted by their first half, in runs of whole fours: the last of a run
+/// is repeated. Halves are numbered by their digits, the first column lowest.
+struct PointRuns {
+  static constexpr int kMostHalves = 81, kMostPoints = 2048 + 3 * kMostHalves;
+  int halves, count;               // possible halves; runs
+  uint8_t digits[kMostHalves];     // of each half, as in the book
+  uint8_t first[kMostHalves];      // the first half of a run
+  int16_t begin[kMostHalves + 1];  // of a run, in:
+  uint8_t second[kMostPoints];     // the second half of a sorted point
+  int16_t number[kMostPoints];     // where the book has it
+  uint8_t run_of[kMostHalves];     // the run of each first half
+};
+
 /// A codebook (see format/codebook.h), or none.
 struct PointSpec {
   enum Signs { kNone, kFree, kEven };
@@ -17,6 +30,7 @@ struct PointSpec {
   int width, digit_bits, digits;  // columns a point; of a column
   int banks, bank_columns;
   const int8_t* values;  // [banks][digits]
+  const PointRuns* runs;
   Signs signs;
 };
 

@@ -65,6 +65,17 @@ static inline Floats sqrt(Floats x) {
   return out;
 }
 
+/// Entries 0 .. 7 of a table that is as wide as a vector at least, and aligned like one.
+static inline Floats pick_of_8(const float* table, Ints index) {
+#if NIBBLE_VECTOR_BYTES >= 32 && !defined(__clang__)
+  return __builtin_shuffle(load(table), index);
+#else
+  Floats out;
+  for (int l = 0; l < kLanes; ++l) out[l] = table[index[l]];
+  return out;
+#endif
+}
+
 /// a * b + c, rounded once.
 static inline Floats multiply_add(Floats a, Floats b, Floats c) {
 #if defined(NIBBLE_ISA_avx512)
