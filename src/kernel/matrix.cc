@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #include <vector>
 
 #include "base/checked.h"
 #include "base/cpu.h"
 #include "base/half.h"
+#include "base/large.h"
 #include "kernel/inputs.h"
 #include "kernel/ops.h"
 
@@ -16,12 +16,6 @@ namespace nibble {
 namespace {
 
 constexpr std::size_t kAlign = 64;
-
-template <class Byte = std::byte>
-std::shared_ptr<Byte> allocate(std::size_t bytes) {
-  auto* p = static_cast<Byte*>(::operator new (bytes, std::align_val_t{kAlign}));
-  return {p, [](Byte* q) { ::operator delete (q, std::align_val_t{kAlign}); }};
-}
 
 std::size_t align(std::size_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
@@ -312,7 +306,7 @@ Matrix Matrix::lay_out(const Format& format, std::int64_t rows, std::int64_t col
   m.kernel_ = find_kernel(m.view_.packing, isa);
   NIBBLE_CHECK(m.kernel_ != nullptr);
   m.bytes_ = packed_bytes(format, rows, columns);
-  m.storage_ = allocate(m.bytes_);
+  m.storage_ = allocate_large(m.bytes_);
   std::byte* base = m.storage_.get();
   m.view_.weights = reinterpret_cast<const std::uint8_t*>(base);
   if (plain) return m;
@@ -440,7 +434,7 @@ void Input::multiply(const Matrix& w, const float* bias, float* out, std::int64_
     static thread_local std::shared_ptr<std::byte> scratch;
     static thread_local std::int64_t scratch_size = 0;
     if (scratch_size < scratch_bytes) {
-      scratch = allocate(std::size_t(scratch_bytes));
+      scratch = allocate_large(std::size_t(scratch_bytes));
       scratch_size = scratch_bytes;
     }
     for (std::int64_t i = begin; i < end; ++i) {
