@@ -367,7 +367,8 @@ const InputView& Input::rounded(int block, ThreadPool& pool) {
     if (done.block == block) return done.view;
   const std::size_t values = std::size_t(view_.tokens * view_.columns);
   const std::size_t scales = align(values), sums = scales + align(values / 32 * sizeof(float));
-  auto storage = std::make_unique<std::byte[]>(sums + values / 16 * sizeof(std::int32_t));
+  auto storage =
+      std::make_unique_for_overwrite<std::byte[]>(sums + values / 16 * sizeof(std::int32_t));
   auto* codes = reinterpret_cast<std::int8_t*>(storage.get());
   auto* x_scale = reinterpret_cast<float*>(storage.get() + scales);
   auto* x_sum = reinterpret_cast<std::int32_t*>(storage.get() + sums);
@@ -422,12 +423,16 @@ void Input::multiply(const Matrix& w, const float* bias, float* out, std::int64_
   const InputView input = coded ? rounded(std::max(w.view().block, 32), pool) : view_;
 
   // Tokens in blocks whose inputs stay in a second cache while panels stream by; panels in groups
-  // small enough to keep all threads busy to the end.
-  constexpr std::int64_t kTokenBlock = 48, kGroupsPerThread = 4;
-  const std::int64_t panels = (w.rows() + kPanelRows - 1) / kPanelRows;
+  // small enough to keep all threads busy to the end, but with several tokens not so small that
+  // arranging their inputs counts.
+  constexpr std::int64_t kTokenBlock = 48, kFewPanels = 24;
+  const std::int64_t threads = pool.size(), panels = (w.rows() + kPanelRows - 1) / kPanelRows;
   const std::int64_t blocks = (view_.tokens + kTokenBlock - 1) / kTokenBlock;
-  const std::int64_t wanted = pool.size() == 1 ? 1 : pool.size() * kGroupsPerThread;
-  const std::int64_t groups = std::min(panels, (wanted + blocks - 1) / blocks);
+  const bool one = view_.tokens == 1;
+  const std::int64_t wanted = threads == 1 ? 1 : threads * (one ? 4 : 12);
+  const std::int64_t most =
+      one ? panels : threads * std::max<std::int64_t>(1, panels / kFewPanels / threads);
+  const std::int64_t groups = std::min({panels, most, (wanted + blocks - 1) / blocks});
   const std::int64_t scratch_bytes =
       w.kernel().scratch_bytes(&w.view(), std::min(view_.tokens, kTokenBlock));
   pool.run(blocks * groups, 1, [&](std::int64_t begin, std::int64_t end) {
