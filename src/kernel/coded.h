@@ -1,45 +1,14 @@
 // Kernels of the packings that hold codes and scales: w2 to w8.
 #pragma once
 
-#include "kernel/tile.h"
+#include "kernel/bytes.h"
+#include "kernel/sums.h"
 
 namespace nibble::NIBBLE_ISA {
-
-inline constexpr int64_t kPrefetch = 4096;  // bytes ahead: with one token products wait for memory
-
-/// Group q of 4 columns in a plane of kBits bits, its bits moved up to bit `to`.
-template <int kBits>
-NIBBLE_INLINE Codes plane_group(const uint8_t* plane, int q, int to) {
-  constexpr int kGroups = 8 / kBits;
-  const Codes piece = load_codes(plane + q / kGroups * 64);
-  if constexpr (kBits == 8) return piece;
-  return move_bits(piece, to - q % kGroups * kBits, ((1 << kBits) - 1) << to);
-}
-
-/// Reads the codes of 16 rows x 8 columns, the g-th of a unit.
-template <Packing kPacking>
-struct Reader {
-  static constexpr bool kDear =  // to read again and again
-      kExpandsPanels && (planes_of(kPacking).high > 0 || planes_of(kPacking).low < 4);
-  static constexpr Planes kPlanes = planes_of(kPacking);
-  static constexpr int64_t kUnitBytes = 64 * (kPlanes.low + kPlanes.high);
-  explicit Reader(const PackedView*) {}
-  NIBBLE_METHOD void read(const uint8_t* unit, int g, Codes& c0, Codes& c1) const {
-    c0 = group(unit, 2 * g), c1 = group(unit, 2 * g + 1);
-  }
-  NIBBLE_METHOD static Codes group(const uint8_t* unit, int q) {
-    const Codes low = plane_group<kPlanes.low>(unit, q, 0);
-    if constexpr (kPlanes.high == 0)
-      return low;
-    else
-      return either(low, plane_group<kPlanes.high>(unit + 64 * kPlanes.low, q, kPlanes.low));
-  }
-};
 
 /// The same where codes name entries of a table.
 template <Packing kPacking>
 struct NamedReader : Reader<kPacking> {
-  static constexpr bool kDear = kExpandsPanels;
   const uint8_t* table;
   explicit NamedReader(const PackedView* w) : Reader<kPacking>(w), table(w->table) {}
   NIBBLE_METHOD void read(const uint8_t* unit, int g, Codes& c0, Codes& c1) const {
@@ -48,9 +17,7 @@ struct NamedReader : Reader<kPacking> {
   }
 };
 
-using Bytes = Reader<Packing::w8>;
-
-/// A panel as w8 has it.
+/// Codes as w8 has them.
 template <class From>
 NIBBLE_INLINE void expand(const From& reader, const uint8_t* weights, int64_t columns,
                           uint8_t* bytes) {
@@ -61,12 +28,6 @@ NIBBLE_INLINE void expand(const From& reader, const uint8_t* weights, int64_t co
       reader.read(weights, g, c0, c1);
       store_bytes(bytes, c0), store_bytes(bytes + 64, c1);
     }
-}
-
-NIBBLE_INLINE F load_number(const PackedView* w, const void* numbers, int64_t at) {
-  if (w->number == PackedView::kF32) return load((const float*)numbers + at);
-  const uint16_t* p = (const uint16_t*)numbers + at;
-  return w->number == PackedView::kBf16 ? load_bf16(p) : load_fp16(p);
 }
 
 /// fn(sub-block, scale, offset): what is effective for the 16 rows in sub-blocks [begin, end) of a
@@ -93,110 +54,51 @@ NIBBLE_INLINE void for_scales(const PackedView* w, int64_t panel, int64_t begin,
   }
 }
 
-/// Sums of one panel with the 8-bit inputs of T tokens. `scale` and `offset` are those of the panel
-/// [columns/kSub][16].
-template <int T, int kSub, bool kOffset, class Dot, class Reader>
-NIBBLE_INLINE void coded_tile(const PackedView* w, const Reader& reader, const uint8_t* weights,
-                              const float* scale, const float* offset, const InputView* input,
-                              int64_t token, const typename Dot::Input* x, F* sum) {
-  const int64_t columns = w->columns;
-  const float* x_scale = input->scales + token * (columns / 32);
-  const int32_t* x_sum = input->code_sums + token * (columns / 16);
-  constexpr int kSubs = kUnitColumns / kSub;
-  for (int t = 0; t < T; ++t) sum[t] = zero();
-  for (int64_t unit = 0; unit < columns / kUnitColumns; ++unit, weights += Reader::kUnitBytes) {
-    if constexpr (T <= 2)
-      for (int64_t i = 0; i < Reader::kUnitBytes; i += 64)
-        __builtin_prefetch(weights + kPrefetch + i);
-#pragma GCC unroll 2
-    for (int h = 0; h < kSubs; ++h) {
-      const int64_t s = unit * kSubs + h;
-      Dot dot[T];
-      for (int t = 0; t < T; ++t) dot[t].clear();
-#pragma GCC unroll 4
-      for (int g = 0; g < kSub / 8; ++g) {
-        Codes c0, c1;
-        reader.read(weights, h * (kSub / 8) + g, c0, c1);
-#pragma GCC unroll 4
-        for (int step = 0; step < Dot::kSteps; ++step) {
-          const auto& operand = Dot::operand(step, c0, c1);
-          const auto* at = x + s * kSub + g * 8 + step * (8 / Dot::kSteps);
-#pragma GCC unroll 16
-          for (int t = 0; t < T; ++t) dot[t].add(operand, at + t * columns);
-        }
-      }
-      const F d = load(scale + s * kPanelRows);
-#pragma GCC unroll 16
-      for (int t = 0; t < T; ++t) {
-        const int32_t* sums = x_sum + t * (columns / 16) + s * (kSub / 16);
-        const int32_t code_sum = kSub == 16 ? sums[0] : sums[0] + sums[1];
-        const float xs = x_scale[t * (columns / 32) + unit];
-        const I total = add_int(dot[t].total(), splat_int((w->bias + Dot::kShift) * code_sum));
-        sum[t] = fma(to_float(total), mul(d, splat(xs)), sum[t]);
-        if (kOffset)
-          sum[t] = fma(load(offset + s * kPanelRows), splat(xs * float(code_sum)), sum[t]);
-      }
-    }
-  }
-}
-
-NIBBLE_INLINE int64_t align64(int64_t n) { return (n + 63) / 64 * 64; }
-NIBBLE_INLINE int64_t scale_floats(const PackedView* w) {
-  return align64(w->columns / w->sub * kPanelRows);
-}
-/// Of inputs that are widened (Dot::inputs).
-NIBBLE_INLINE int64_t input_bytes(const PackedView* w, int64_t tokens) {
-  return align64(tokens * w->columns * int64_t(sizeof(int16_t)));
-}
-
-/// From here on it pays to read a panel once, into bytes, and not for every tile of tokens.
-template <class Dot>
-inline constexpr int64_t kManyTokens = 3 * Dot::kTokens;
-
-template <int kSub, bool kOffset, class Dot, class Reader>
-void multiply_codes(const PackedView* w, const InputView* input, const Work* work) {
-  const int64_t tokens = work->token_end - work->token_begin, columns = w->columns;
-  float* scale = static_cast<float*>(work->scratch);
-  float* offset = scale + scale_floats(w);
-  const auto* x = Dot::inputs(input->codes + work->token_begin * columns, tokens * columns,
-                              offset + scale_floats(w));
+/// With one token codes are read where they lie: memory is the limit.
+template <int kSub, bool kNested, bool kOffset, class Dot, class Reader>
+void multiply_one(const PackedView* w, const InputView* input, const Work* work) {
+  const Arranger<Dot, kSub> arranger(w, input, work->scratch);
+  arranger.template arrange<1>(work->token_begin, 0, nullptr);
+  const TileInputs x = arranger.template tile<1>(work->token_begin, 0);
   const Reader reader(w);
   for (int64_t panel = work->panel_begin; panel < work->panel_end; ++panel) {
-    for_scales(
-        w, panel, 0, columns / kSub, [&](int64_t s, F d, F dmin) __attribute__((always_inline)) {
-          store(scale + s * kPanelRows, d);
-          if (kOffset) store(offset + s * kPanelRows, dmin);
-        });
-    const uint8_t* weights = w->weights + panel * (columns / kUnitColumns) * Reader::kUnitBytes;
-    const auto tiles = [&](const auto& from, const uint8_t* codes) __attribute__((always_inline)) {
-      for_tiles<Dot::kTokens>(
-          tokens, [&](int64_t t, auto count) __attribute__((always_inline)) {
-            constexpr int n = decltype(count)::n;
-            F sum[n];
-            coded_tile<n, kSub, kOffset, Dot>(w, from, codes, scale, offset, input,
-                                              work->token_begin + t, x + t * columns, sum);
-            for (int i = 0; i < n; ++i)
-              store_rows(w, work, panel, work->token_begin + t + i, sum[i]);
-          });
-    };
-    if constexpr (Reader::kDear)
-      if (tokens >= kManyTokens<Dot>) {
-        uint8_t* bytes = (uint8_t*)(offset + scale_floats(w)) + input_bytes(w, tokens);
-        expand(reader, weights, columns, bytes);
-        tiles(Bytes(w), bytes);
-        continue;
-      }
-    tiles(reader, weights);
+    const int64_t units = w->columns / kUnitColumns;
+    F sum[1] = {zero()};
+    coded_tile<1, kSub, kNested, kOffset, Dot>(
+        w, panel, reader, w->weights + panel * units * Reader::kUnitBytes, 0, units, x, sum);
+    store_rows(w, work, panel, work->token_begin, sum[0]);
   }
+}
+
+template <class Reader>
+void multiply_many(const PackedView* w, const InputView* input, const Work* work) {
+  const int64_t columns = w->columns, tokens = work->token_end - work->token_begin;
+  const int64_t spare = (columns > kChunk ? columns : kChunk) * kPanelRows;
+  BytesWork b{w, input, work, static_cast<uint8_t*>(work->scratch), nullptr, nullptr, 0, 0, 0};
+  b.sums = reinterpret_cast<float*>(b.bytes + spare);
+  b.arranged = b.sums + tokens * kPanelRows;
+  const BytesProduct product = bytes_product(w);
+  product.arrange(b);
+  const Reader reader(w);
+  for (b.panel = work->panel_begin; b.panel < work->panel_end; ++b.panel)
+    for (b.begin = 0; b.begin < columns; b.begin = b.end) {
+      b.end = b.begin + kChunk < columns ? b.begin + kChunk : columns;
+      const uint8_t* codes =
+          w->weights + (b.panel * columns + b.begin) / kUnitColumns * Reader::kUnitBytes;
+      expand(reader, codes, b.end - b.begin, b.bytes);
+      const int64_t bytes = (b.end - b.begin) / kUnitColumns * Reader::kUnitBytes;
+      prefetch(codes + bytes, bytes);
+      product.multiply(b);
+    }
 }
 
 template <class Dot, class Reader>
 void multiply_coded(const PackedView* w, const InputView* input, const Work* work) {
-  if (w->sub == 16)
-    return w->dmin || w->zero ? multiply_codes<16, true, Dot, Reader>(w, input, work)
-                              : multiply_codes<16, false, Dot, Reader>(w, input, work);
-  return w->dmin || w->zero ? multiply_codes<32, true, Dot, Reader>(w, input, work)
-                            : multiply_codes<32, false, Dot, Reader>(w, input, work);
+  if (work->token_end - work->token_begin > 1) return multiply_many<Reader>(w, input, work);
+  for_scaling(w, [&](auto sub, auto nested, auto offset) {
+    multiply_one<decltype(sub)::n, decltype(nested)::value, decltype(offset)::value, Dot, Reader>(
+        w, input, work);
+  });
 }
 
 /// scale * level + offset, not fused: just what the format decodes to.
@@ -242,9 +144,8 @@ struct Coded {
     decode_codes<Plain>(w, panel, begin, end, tile);
   }
   static int64_t scratch_bytes(const PackedView* w, int64_t tokens) {
-    const int64_t exact = decoded_scratch(tokens) * int64_t(sizeof(float));
-    const int64_t fast = 2 * scale_floats(w) * int64_t(sizeof(float)) + input_bytes(w, tokens) +
-                         w->columns * kPanelRows;
+    const int64_t exact = dense_scratch(w, tokens) * int64_t(sizeof(float));
+    const int64_t fast = bytes_scratch(w, tokens);
     return exact > fast ? exact : fast;
   }
 

@@ -18,12 +18,15 @@ struct Dense {
       return multiply_direct<Panel>(w, input, work, reinterpret_cast<const T*>(w->weights));
     multiply_decoded(
         w, input, work,
-        [w](int64_t panel, int64_t begin, int64_t end, float* tile)
-            __attribute__((always_inline)) { decode(w, panel, begin, end, tile); });
+        [w](int64_t panel, int64_t begin, int64_t end, float* tile) __attribute__((always_inline)) {
+          decode(w, panel, begin, end, tile);
+          const int64_t next = (panel * w->columns + end) * kPanelRows * int64_t(sizeof(T));
+          prefetch(w->weights + next, kTileColumns * kPanelRows * int64_t(sizeof(T)));
+        });
   }
 
-  static int64_t scratch_bytes(const PackedView*, int64_t tokens) {
-    return decoded_scratch(tokens) * int64_t(sizeof(float));
+  static int64_t scratch_bytes(const PackedView* w, int64_t tokens) {
+    return dense_scratch(w, tokens) * int64_t(sizeof(float));
   }
 };
 

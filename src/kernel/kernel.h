@@ -59,8 +59,11 @@ struct PackedView {
   // Quantized packings only. With sub-scales (sub_scale not null) scale = d * sub_scale * unit and
   // offset = -(dmin * sub_min); without: scale = d, offset = dmin, or -(d * zero) where there are
   // zero points. dmin and zero null: no offset.
+  // A block has one sub-block and no sub-scale, or is a multiple of 32, and of two sub-blocks where
+  // they have sub_min. At most 256 columns: sums of level * sub_scale * input over a block are
+  // exact in 32 bits, being at most 256 * 255 * 127 * 127 < 2^31.
   int sub;    // columns a scale: 16 or 32
-  int block;  // columns a d: a multiple of sub
+  int block;  // columns a d
   enum Number { kFp16, kBf16, kF32 } number;
   const void *d, *dmin;     // of that type, [panel][columns/block][16]
   float unit;               // a power of two
@@ -77,7 +80,7 @@ struct InputView {
   int64_t tokens, columns;
   const float* values;       // [tokens][columns]
   const int8_t* codes;       // [tokens][columns] rounded to 8 bits, -127..127, or null
-  const float* scales;       // [tokens][columns/32]
+  const float* scales;       // [tokens][columns/32], the same throughout a block of the weights
   const int32_t* code_sums;  // [tokens][columns/16] sum of 16 codes
 };
 
@@ -94,7 +97,7 @@ struct Kernel {
   const char* isa;
   Packing packing;
   /// out[t * out_stride + r] = sum_j W[r][j] x[t][j]. With input->codes (quantized packings)
-  /// integer products, exact within a scale; else float32 products of the values with decoded
+  /// integer products, exact within a block; else float32 products of the values with decoded
   /// weights.
   void (*multiply)(const PackedView* w, const InputView* input, const Work* work);
   /// tile[j * 16 + r] = W[panel * 16 + r][begin + j], for columns [begin, end), multiples of 32 in

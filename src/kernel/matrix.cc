@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #include <vector>
 
 #include "base/checked.h"
 #include "base/cpu.h"
 #include "base/half.h"
+#include "base/large.h"
 #include "kernel/inputs.h"
 #include "kernel/ops.h"
 
@@ -16,12 +16,6 @@ namespace nibble {
 namespace {
 
 constexpr std::size_t kAlign = 64;
-
-template <class Byte = std::byte>
-std::shared_ptr<Byte> allocate(std::size_t bytes) {
-  auto* p = static_cast<Byte*>(::operator new (bytes, std::align_val_t{kAlign}));
-  return {p, [](Byte* q) { ::operator delete (q, std::align_val_t{kAlign}); }};
-}
 
 std::size_t align(std::size_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
@@ -328,7 +322,7 @@ Matrix Matrix::lay_out(const Format& format, std::int64_t rows, std::int64_t col
   m.kernel_ = find_kernel(m.view_.packing, isa);
   NIBBLE_CHECK(m.kernel_ != nullptr);
   m.bytes_ = packed_bytes(format, rows, columns);
-  m.storage_ = allocate(m.bytes_);
+  m.storage_ = allocate_large(m.bytes_);
   std::byte* base = m.storage_.get();
   m.view_.weights = reinterpret_cast<const std::uint8_t*>(base);
   if (plain) return m;
@@ -389,7 +383,8 @@ const InputView& Input::rounded(int block, ThreadPool& pool) {
     if (done.block == block) return done.view;
   const std::size_t values = std::size_t(view_.tokens * view_.columns);
   const std::size_t scales = align(values), sums = scales + align(values / 32 * sizeof(float));
-  auto storage = std::make_unique<std::byte[]>(sums + values / 16 * sizeof(std::int32_t));
+  auto storage =
+      std::make_unique_for_overwrite<std::byte[]>(sums + values / 16 * sizeof(std::int32_t));
   auto* codes = reinterpret_cast<std::int8_t*>(storage.get());
   auto* x_scale = reinterpret_cast<float*>(storage.get() + scales);
   auto* x_sum = reinterpret_cast<std::int32_t*>(storage.get() + sums);
@@ -444,19 +439,23 @@ void Input::multiply(const Matrix& w, const float* bias, float* out, std::int64_
   const InputView input = coded ? rounded(std::max(w.view().block, 32), pool) : view_;
 
   // Tokens in blocks whose inputs stay in a second cache while panels stream by; panels in groups
-  // small enough to keep all threads busy to the end.
-  constexpr std::int64_t kTokenBlock = 48, kGroupsPerThread = 4;
-  const std::int64_t panels = (w.rows() + kPanelRows - 1) / kPanelRows;
+  // small enough to keep all threads busy to the end, but with several tokens not so small that
+  // arranging their inputs counts.
+  constexpr std::int64_t kTokenBlock = 48, kFewPanels = 24;
+  const std::int64_t threads = pool.size(), panels = (w.rows() + kPanelRows - 1) / kPanelRows;
   const std::int64_t blocks = (view_.tokens + kTokenBlock - 1) / kTokenBlock;
-  const std::int64_t wanted = pool.size() == 1 ? 1 : pool.size() * kGroupsPerThread;
-  const std::int64_t groups = std::min(panels, (wanted + blocks - 1) / blocks);
+  const bool one = view_.tokens == 1;
+  const std::int64_t wanted = threads == 1 ? 1 : threads * (one ? 4 : 12);
+  const std::int64_t most =
+      one ? panels : threads * std::max<std::int64_t>(1, panels / kFewPanels / threads);
+  const std::int64_t groups = std::min({panels, most, (wanted + blocks - 1) / blocks});
   const std::int64_t scratch_bytes =
       w.kernel().scratch_bytes(&w.view(), std::min(view_.tokens, kTokenBlock));
   pool.run(blocks * groups, 1, [&](std::int64_t begin, std::int64_t end) {
     static thread_local std::shared_ptr<std::byte> scratch;
     static thread_local std::int64_t scratch_size = 0;
     if (scratch_size < scratch_bytes) {
-      scratch = allocate(std::size_t(scratch_bytes));
+      scratch = allocate_large(std::size_t(scratch_bytes));
       scratch_size = scratch_bytes;
     }
     for (std::int64_t i = begin; i < end; ++i) {

@@ -4,19 +4,20 @@
 //   F        16 floats      load, store, splat, zero, fma (a * b + c; rounded once where the
 //                           processor has it), add, sub, mul, div, max and min (NaN in b wins),
 //                           load_fp16, load_bf16, store_fp16, hsum, hmax
-//   I        16 int32       load_int, splat_int, add_int, to_float, round_int (nearest even),
-//                           pow2 (2^i for -126 <= i <= 127), load_i8, load_u8, store_codes
+//   I        16 int32       splat_int, add_int, mul_int, to_float, round_int (nearest
+//                           even), pow2 (2^i for -126 <= i <= 127), load_i8, load_u8, store_codes
+//            as pairs       load_pairs (of bytes [2][16], the first ones low), dot_pairs (adds the
+//            of 16 bits     products of both halves)
 //   Codes    16 rows x 4 columns of bytes: load_codes, store_bytes, move_bits (of every byte, up or
 //   down, then
 //            those of a mask), either, lookup
 //   DotSmall, DotMedium, DotLarge, DotWide
 //            sums of products of unsigned codes (up to 15, 63, 127, 255) with 8-bit inputs, exact:
 //            8 columns are taken in kSteps steps, operand() being what a step takes of the codes
-//            and inputs() what it takes of the inputs; total() lacks kShift * sum of inputs;
-//            kTokens sums fit the registers
+//            and inputs() what it takes of the inputs, in words of 4 bytes; total() adds `lacks`,
+//            as start() does if it can; the codes are taken less kShift; kTokens sums fit the
+//            registers
 //   kTile    tokens that a tile of f32 sums holds in registers
-//   kExpandsPanels
-//            whether many tokens are worth a copy of a panel with a byte a code
 #pragma once
 
 #include <stdint.h>

@@ -64,6 +64,9 @@ NIBBLE_INLINE I splat_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1
 NIBBLE_INLINE I add_int(I x, I y) {
   return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)};
 }
+NIBBLE_INLINE I mul_int(I x, I y) {
+  return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)};
+}
 NIBBLE_INLINE F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 NIBBLE_INLINE I round_int(F x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
 NIBBLE_INLINE F pow2(I n) {
@@ -78,6 +81,16 @@ NIBBLE_INLINE I load_i8(const int8_t* p) {
 NIBBLE_INLINE I load_u8(const uint8_t* p) {
   const __m128i x = load128(p);
   return {_mm256_cvtepu8_epi32(x), _mm256_cvtepu8_epi32(_mm_srli_si128(x, 8))};
+}
+NIBBLE_INLINE I load_pairs(const uint8_t* p) {
+  const __m128i x = load128(p), y = load128(p + 16);
+  return {_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(x, y)),
+          _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(x, y))};
+}
+NIBBLE_INLINE I dot_pairs(I sum, I pairs, int32_t x) {
+  const __m256i x2 = _mm256_set1_epi32(x);
+  return {_mm256_add_epi32(sum.a, _mm256_madd_epi16(pairs.a, x2)),
+          _mm256_add_epi32(sum.b, _mm256_madd_epi16(pairs.b, x2))};
 }
 NIBBLE_INLINE int32_t store_codes(int8_t* p, I x) {
   const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(x.a, x.b), 0xd8);
@@ -135,22 +148,22 @@ struct DotBytes {
     return step == 0 ? c0 : c1;
   }
   __m256i a, b;
-  NIBBLE_METHOD void clear() { a = b = _mm256_setzero_si256(); }
+  NIBBLE_METHOD void start(int32_t) { a = b = _mm256_setzero_si256(); }
 };
 
 /// Codes up to 15: eight pairs of products, at most 8 * 2 * 15 * 127 = 30480, fit 16 bits, so a
 /// sub-block of 32 columns is widened only once.
 struct DotSmall : DotBytes {
-  NIBBLE_METHOD void add(const Codes& c, const Input* x) {
+  NIBBLE_METHOD void add(const Codes& c, const uint8_t* x, int64_t) {
     const __m256i x4 = splat4(x);
     a = _mm256_add_epi16(a, _mm256_maddubs_epi16(c.a, x4));
     finish(a);
     b = _mm256_add_epi16(b, _mm256_maddubs_epi16(c.b, x4));
     finish(b);
   }
-  NIBBLE_METHOD I total() const {
+  NIBBLE_METHOD I total(int32_t lacks) const {
     const __m256i one = _mm256_set1_epi16(1);
-    return {_mm256_madd_epi16(a, one), _mm256_madd_epi16(b, one)};
+    return add_int({_mm256_madd_epi16(a, one), _mm256_madd_epi16(b, one)}, splat_int(lacks));
   }
 };
 
@@ -164,9 +177,9 @@ struct DotMedium {
   };
   NIBBLE_METHOD static Pair operand(int, const Codes& c0, const Codes& c1) { return {c0, c1}; }
   __m256i a, b;
-  NIBBLE_METHOD void clear() { a = b = _mm256_setzero_si256(); }
-  NIBBLE_METHOD void add(const Pair& p, const Input* x) {
-    const __m256i x0 = splat4(x), x1 = splat4(x + 4);
+  NIBBLE_METHOD void start(int32_t) { a = b = _mm256_setzero_si256(); }
+  NIBBLE_METHOD void add(const Pair& p, const uint8_t* x, int64_t next) {
+    const __m256i x0 = splat4(x), x1 = splat4(x + next);
     add2(a, p.c0.a, x0, p.c1.a, x1);
     add2(b, p.c0.b, x0, p.c1.b, x1);
   }
@@ -176,19 +189,19 @@ struct DotMedium {
     sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
     finish(sum);
   }
-  NIBBLE_METHOD I total() const { return {a, b}; }
+  NIBBLE_METHOD I total(int32_t lacks) const { return add_int({a, b}, splat_int(lacks)); }
 };
 
 /// Codes up to 127: a pair of products, at most 2 * 127 * 127 = 32258, fits 16 bits.
 struct DotLarge : DotBytes {
-  NIBBLE_METHOD void add(const Codes& c, const Input* x) {
+  NIBBLE_METHOD void add(const Codes& c, const uint8_t* x, int64_t) {
     const __m256i x4 = splat4(x), one = _mm256_set1_epi16(1);
     a = _mm256_add_epi32(a, _mm256_madd_epi16(_mm256_maddubs_epi16(c.a, x4), one));
     finish(a);
     b = _mm256_add_epi32(b, _mm256_madd_epi16(_mm256_maddubs_epi16(c.b, x4), one));
     finish(b);
   }
-  NIBBLE_METHOD I total() const { return {a, b}; }
+  NIBBLE_METHOD I total(int32_t lacks) const { return add_int({a, b}, splat_int(lacks)); }
 };
 
 /// Codes up to 255 would overflow 16 bits, so even and odd columns are widened and multiplied as 16
@@ -215,17 +228,16 @@ struct DotWide {
     return {_mm256_and_si256(c.a, even), _mm256_and_si256(c.b, even)};
   }
   __m256i a, b;
-  NIBBLE_METHOD void clear() { a = b = _mm256_setzero_si256(); }
-  NIBBLE_METHOD void add(const Codes& c, const Input* x) {
+  NIBBLE_METHOD void start(int32_t) { a = b = _mm256_setzero_si256(); }
+  NIBBLE_METHOD void add(const Codes& c, const uint8_t* x, int64_t) {
     const __m256i x2 = splat4(x);
     a = _mm256_add_epi32(a, _mm256_madd_epi16(c.a, x2));
     finish(a);
     b = _mm256_add_epi32(b, _mm256_madd_epi16(c.b, x2));
     finish(b);
   }
-  NIBBLE_METHOD I total() const { return {a, b}; }
+  NIBBLE_METHOD I total(int32_t lacks) const { return add_int({a, b}, splat_int(lacks)); }
 };
 inline constexpr int kTile = 6;
-inline constexpr bool kExpandsPanels = true;
 
 }  // namespace nibble::NIBBLE_ISA

@@ -49,6 +49,7 @@ NIBBLE_INLINE void store_fp16(uint16_t* p, F x) {
 
 NIBBLE_INLINE I splat_int(int32_t x) { return _mm512_set1_epi32(x); }
 NIBBLE_INLINE I add_int(I x, I y) { return _mm512_add_epi32(x, y); }
+NIBBLE_INLINE I mul_int(I x, I y) { return _mm512_mullo_epi32(x, y); }
 NIBBLE_INLINE F to_float(I x) { return _mm512_cvtepi32_ps(x); }
 NIBBLE_INLINE I round_int(F x) { return _mm512_cvtps_epi32(x); }
 NIBBLE_INLINE F pow2(I n) {
@@ -56,6 +57,13 @@ NIBBLE_INLINE F pow2(I n) {
 }
 NIBBLE_INLINE I load_i8(const int8_t* p) { return _mm512_cvtepi8_epi32(load128(p)); }
 NIBBLE_INLINE I load_u8(const uint8_t* p) { return _mm512_cvtepu8_epi32(load128(p)); }
+NIBBLE_INLINE I load_pairs(const uint8_t* p) {
+  const __m128i x = load128(p), y = load128(p + 16);
+  return _mm512_cvtepu8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(x, y), _mm_unpacklo_epi8(x, y)));
+}
+NIBBLE_INLINE I dot_pairs(I sum, I pairs, int32_t x) {
+  return _mm512_dpwssd_epi32(sum, pairs, _mm512_set1_epi32(x));
+}
 NIBBLE_INLINE int32_t store_codes(int8_t* p, I x) {
   _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8(x));
   return _mm512_reduce_add_epi32(x);
@@ -86,18 +94,17 @@ struct DotWide {
     return step == 0 ? c0 : c1;
   }
   __m512i sum;
-  NIBBLE_METHOD void clear() { sum = _mm512_setzero_si512(); }
-  NIBBLE_METHOD void add(const Codes& c, const Input* x) {
+  NIBBLE_METHOD void start(int32_t lacks) { sum = _mm512_set1_epi32(lacks); }
+  NIBBLE_METHOD void add(const Codes& c, const uint8_t* x, int64_t) {
     int32_t x4;
     memcpy(&x4, x, 4);
     sum = _mm512_dpbusd_epi32(sum, c.v, _mm512_set1_epi32(x4));
   }
-  NIBBLE_METHOD I total() const { return sum; }
+  NIBBLE_METHOD I total(int32_t) const { return sum; }
 };
 using DotSmall = DotWide;
 using DotMedium = DotWide;
 using DotLarge = DotWide;
 inline constexpr int kTile = 12;
-inline constexpr bool kExpandsPanels = true;
 
 }  // namespace nibble::NIBBLE_ISA

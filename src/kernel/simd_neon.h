@@ -58,6 +58,7 @@ NIBBLE_INLINE void store_fp16(uint16_t* p, F x) {
 
 NIBBLE_INLINE I splat_int(int32_t x) { return NIBBLE_EACH(I, (void(i), vdupq_n_s32(x))); }
 NIBBLE_INLINE I add_int(I x, I y) { return NIBBLE_EACH(I, vaddq_s32(x.v[i], y.v[i])); }
+NIBBLE_INLINE I mul_int(I x, I y) { return NIBBLE_EACH(I, vmulq_s32(x.v[i], y.v[i])); }
 NIBBLE_INLINE F to_float(I x) { return NIBBLE_EACH(F, vcvtq_f32_s32(x.v[i])); }
 NIBBLE_INLINE I round_int(F x) { return NIBBLE_EACH(I, vcvtnq_s32_f32(x.v[i])); }
 NIBBLE_INLINE F pow2(I n) {
@@ -76,6 +77,24 @@ NIBBLE_INLINE I load_u8(const uint8_t* p) {
   const int16x8_t hi = vreinterpretq_s16_u16(vmovl_u8(vget_high_u8(x)));
   return {{vmovl_s16(vget_low_s16(lo)), vmovl_s16(vget_high_s16(lo)), vmovl_s16(vget_low_s16(hi)),
            vmovl_s16(vget_high_s16(hi))}};
+}
+/// Rows 4 i to 4 i + 3 in v[i], two 16-bit lanes each.
+NIBBLE_INLINE I load_pairs(const uint8_t* p) {
+  const uint8x16_t x = vld1q_u8(p), y = vld1q_u8(p + 16);
+  const uint8x16_t lo = vzip1q_u8(x, y), hi = vzip2q_u8(x, y);
+  return {{vreinterpretq_s32_u16(vmovl_u8(vget_low_u8(lo))),
+           vreinterpretq_s32_u16(vmovl_u8(vget_high_u8(lo))),
+           vreinterpretq_s32_u16(vmovl_u8(vget_low_u8(hi))),
+           vreinterpretq_s32_u16(vmovl_u8(vget_high_u8(hi)))}};
+}
+NIBBLE_INLINE I dot_pairs(I sum, I pairs, int32_t x) {
+  const int16x8_t x2 = vreinterpretq_s16_s32(vdupq_n_s32(x));
+  for (int i = 0; i < 4; ++i) {
+    const int16x8_t p = vreinterpretq_s16_s32(pairs.v[i]);
+    const int32x4_t lo = vmull_s16(vget_low_s16(p), vget_low_s16(x2));
+    sum.v[i] = vaddq_s32(sum.v[i], vpaddq_s32(lo, vmull_high_s16(p, x2)));
+  }
+  return sum;
 }
 NIBBLE_INLINE int32_t store_codes(int8_t* p, I x) {
   const int16x8_t lo = vcombine_s16(vqmovn_s32(x.v[0]), vqmovn_s32(x.v[1]));
@@ -118,22 +137,21 @@ struct Dot {
     return NIBBLE_EACH(Codes, Shift == 0 ? c.v[i] : veorq_u8(c.v[i], vdupq_n_u8(Shift)));
   }
   int32x4_t v[4];
-  NIBBLE_METHOD void clear() {
-    for (int i = 0; i < 4; ++i) v[i] = vdupq_n_s32(0);
+  NIBBLE_METHOD void start(int32_t lacks) {
+    for (int i = 0; i < 4; ++i) v[i] = vdupq_n_s32(lacks);
   }
-  NIBBLE_METHOD void add(const Codes& c, const Input* x) {
+  NIBBLE_METHOD void add(const Codes& c, const uint8_t* x, int64_t) {
     int32_t x4;
     memcpy(&x4, x, 4);
     const int8x16_t all = vreinterpretq_s8_s32(vdupq_n_s32(x4));
     for (int i = 0; i < 4; ++i) v[i] = vdotq_s32(v[i], vreinterpretq_s8_u8(c.v[i]), all);
   }
-  NIBBLE_METHOD I total() const { return {{v[0], v[1], v[2], v[3]}}; }
+  NIBBLE_METHOD I total(int32_t) const { return {{v[0], v[1], v[2], v[3]}}; }
 };
 using DotSmall = Dot<0>;
 using DotMedium = Dot<0>;
 using DotLarge = Dot<0>;
 using DotWide = Dot<128>;
 inline constexpr int kTile = 4;
-inline constexpr bool kExpandsPanels = true;
 
 }  // namespace nibble::NIBBLE_ISA

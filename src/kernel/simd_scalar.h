@@ -69,6 +69,7 @@ NIBBLE_INLINE void store_fp16(uint16_t* p, F x) {
 
 NIBBLE_INLINE I splat_int(int32_t x) { return x - I{}; }
 NIBBLE_INLINE I add_int(I a, I b) { return a + b; }
+NIBBLE_INLINE I mul_int(I a, I b) { return a * b; }
 NIBBLE_INLINE F to_float(I x) { return __builtin_convertvector(x, F); }
 NIBBLE_INLINE I round_int(F x) {  // |x| < 2^22: the sum rounds to an integer
   return (I)(x + splat(0x1.8p23f)) - 0x4b400000;
@@ -83,6 +84,10 @@ NIBBLE_INLINE I load_u8(const uint8_t* p) {
   I x;
   for (int i = 0; i < 16; ++i) x[i] = p[i];
   return x;
+}
+NIBBLE_INLINE I load_pairs(const uint8_t* p) { return load_u8(p) | load_u8(p + 16) << 16; }
+NIBBLE_INLINE I dot_pairs(I sum, I pairs, int32_t x) {
+  return sum + (pairs & 0xffff) * int16_t(x) + (pairs >> 16) * (x >> 16);
 }
 /// Stores lanes of -127..127 as bytes and returns their sum.
 NIBBLE_INLINE int32_t store_codes(int8_t* p, I x) {
@@ -124,18 +129,19 @@ struct DotWide {
     return step == 0 ? c0 : c1;
   }
   I sum;
-  NIBBLE_METHOD void clear() { sum = I{}; }
-  NIBBLE_METHOD void add(const Codes& c, const Input* x) {
+  NIBBLE_METHOD void start(int32_t lacks) { sum = splat_int(lacks); }
+  NIBBLE_METHOD void add(const Codes& c, const uint8_t* bytes, int64_t) {
+    Input x[4];
+    memcpy(x, bytes, sizeof x);
     for (int i = 0; i < 16; ++i)
       sum[i] += c.at[4 * i] * x[0] + c.at[4 * i + 1] * x[1] + c.at[4 * i + 2] * x[2] +
                 c.at[4 * i + 3] * x[3];
   }
-  NIBBLE_METHOD I total() const { return sum; }
+  NIBBLE_METHOD I total(int32_t) const { return sum; }
 };
 using DotSmall = DotWide;
 using DotMedium = DotWide;
 using DotLarge = DotWide;
 inline constexpr int kTile = 4;
-inline constexpr bool kExpandsPanels = false;
 
 }  // namespace nibble::NIBBLE_ISA

@@ -23,11 +23,44 @@ struct PanelBf16 {
   NIBBLE_METHOD F column(int64_t j) const { return load_bf16(at + j * stride); }
 };
 
-/// sum[p][t] += panels[p] * x[t]. Every sum adds its columns in their order, so what a token gets
-/// does not depend on the tokens beside it.
+/// out[i][t] = in[t][i], words of 4 bytes. What the tokens of a tile have
+/// at one place lies side by side, so that a tile reads one stream: rows of inputs are often a
+/// power of two apart, and a first cache has few places for such addresses.
+static inline void interleave(const void* in, int64_t stride, int64_t tokens, int64_t words,
+                              void* out) {
+  typedef int32_t Four __attribute__((vector_size(16)));
+  const char* from = static_cast<const char*>(in);
+  char* to = static_cast<char*>(out);
+  int64_t t = 0;
+  for (; t + 4 <= tokens; t += 4, from += 4 * stride, to += 16) {
+    const char* at = from;
+    char* side = to;
+    int64_t left = words;
+    for (; left >= 4; left -= 4, at += 16, side += 16 * tokens) {
+      Four r[4];
+      for (int k = 0; k < 4; ++k) memcpy(&r[k], at + k * stride, sizeof(Four));
+      const Four a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5);
+      const Four b = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5);
+      const Four c = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+      const Four d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+      r[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5);
+      r[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+      r[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5);
+      r[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
+      for (int k = 0; k < 4; ++k) memcpy(side + 4 * k * tokens, &r[k], sizeof(Four));
+    }
+    for (; left > 0; --left, at += 4, side += 4 * tokens)
+      for (int k = 0; k < 4; ++k) memcpy(side + 4 * k, at + k * stride, 4);
+  }
+  for (; t < tokens; ++t, from += stride, to += 4)
+    for (int64_t i = 0; i < words; ++i) memcpy(to + 4 * i * tokens, from + 4 * i, 4);
+}
+
+/// sum[p][t] += panels[p] * x[t], where x[t] is at x + t * x_stride, in steps of x_step. Every sum
+/// adds its columns in their order, so what a token gets does not depend on the tokens beside it.
 template <int T, int P, class Panel>
 NIBBLE_INLINE void dense_tile(const Panel (&panels)[P], int64_t columns, const float* x,
-                              int64_t x_stride, F (&sum)[P][T]) {
+                              int64_t x_stride, int64_t x_step, F (&sum)[P][T]) {
   F acc[P][T];
   for (int p = 0; p < P; ++p)
     for (int t = 0; t < T; ++t) acc[p][t] = sum[p][t];
@@ -36,7 +69,8 @@ NIBBLE_INLINE void dense_tile(const Panel (&panels)[P], int64_t columns, const f
     for (int p = 0; p < P; ++p) {
       const F w = panels[p].column(j);
 #pragma GCC unroll 16
-      for (int t = 0; t < T; ++t) acc[p][t] = fma(w, splat(x[t * x_stride + j]), acc[p][t]);
+      for (int t = 0; t < T; ++t)
+        acc[p][t] = fma(w, splat(x[t * x_stride + j * x_step]), acc[p][t]);
     }
   for (int p = 0; p < P; ++p)
     for (int t = 0; t < T; ++t) sum[p][t] = acc[p][t];
@@ -51,7 +85,12 @@ struct Count {
 template <int Widest = kTile, class Fn>
 NIBBLE_INLINE void for_tiles(int64_t count, const Fn& f) {
   int64_t i = 0;
-  for (; i + Widest <= count; i += Widest) f(i, Count<Widest>());
+  for (; i + Widest <= count; i += Widest) {
+    if (Widest > 8 && count - i >= 16 && count - i < Widest + 8) break;  // two of 8
+    f(i, Count<Widest>());
+  }
+  if constexpr (Widest > 8)
+    for (; i + 8 <= count; i += 8) f(i, Count<8>());
   if constexpr (Widest > 4)
     for (; i + 4 <= count; i += 4) f(i, Count<4>());
   if constexpr (Widest > 2)
@@ -80,19 +119,37 @@ inline constexpr int64_t kTileColumns = 256;  // a decoded tile is 16 KiB: half 
 /// Up to here, weights are decoded in registers for each tile of tokens.
 inline constexpr int64_t kFewTokens = kTile > 4 ? kTile : 4;
 
-/// Floats that multiply_decoded needs.
-NIBBLE_INLINE int64_t decoded_scratch(int64_t tokens) {
-  return kPanelRows * (kTileColumns + tokens);
+/// Floats of scratch for products in float32: a decoded tile, sums, and the inputs arranged.
+NIBBLE_INLINE int64_t dense_scratch(const PackedView* w, int64_t tokens) {
+  return kPanelRows * (kTileColumns + tokens) + tokens * w->columns;
+}
+
+/// Fetches what will be read when the present columns are done with. Reading it then, at once,
+/// would be waiting for memory.
+NIBBLE_INLINE void prefetch(const void* p, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(p) + i, 0, 2);
+}
+
+/// The inputs of a product, arranged tile by tile: [tile][columns][its tokens].
+NIBBLE_INLINE const float* arrange_values(const InputView* input, const Work* work, float* out) {
+  const int64_t tokens = work->token_end - work->token_begin, columns = input->columns;
+  const float* x = input->values + work->token_begin * columns;
+  if (tokens == 1) return x;
+  for_tiles(tokens, [&](int64_t t, auto count) {
+    interleave(x + t * columns, columns * int64_t(sizeof(float)), decltype(count)::n, columns,
+               out + t * columns);
+  });
+  return out;
 }
 
 /// Products in float32 with weights that `decode` writes as tiles [columns][16].
 template <class Decode>
 NIBBLE_INLINE void multiply_decoded(const PackedView* w, const InputView* input, const Work* work,
                                     const Decode& decode) {
+  const int64_t tokens = work->token_end - work->token_begin, columns = w->columns;
   float* tile = static_cast<float*>(work->scratch);
   float* sums = tile + kPanelRows * kTileColumns;
-  const int64_t tokens = work->token_end - work->token_begin, columns = w->columns;
-  const float* x = input->values + work->token_begin * columns;
+  const float* x = arrange_values(input, work, sums + tokens * kPanelRows);
   for (int64_t panel = work->panel_begin; panel < work->panel_end; ++panel) {
     for (int64_t begin = 0; begin < columns; begin += kTileColumns) {
       const int64_t end = begin + kTileColumns < columns ? begin + kTileColumns : columns;
@@ -104,7 +161,7 @@ NIBBLE_INLINE void multiply_decoded(const PackedView* w, const InputView* input,
             for (int i = 0; i < n; ++i)
               sum[0][i] = begin == 0 ? zero() : load(sums + (t + i) * kPanelRows);
             const PanelF32 panels[1] = {{tile, kPanelRows}};
-            dense_tile<n>(panels, end - begin, x + t * columns + begin, columns, sum);
+            dense_tile<n>(panels, end - begin, x + t * columns + begin * n, 1, n, sum);
             for (int i = 0; i < n; ++i) {
               if (end < columns)
                 store(sums + (t + i) * kPanelRows, sum[0][i]);
@@ -121,7 +178,7 @@ template <class Panel, class T>
 NIBBLE_INLINE void multiply_direct(const PackedView* w, const InputView* input, const Work* work,
                                    const T* weights) {
   const int64_t tokens = work->token_end - work->token_begin, columns = w->columns;
-  const float* x = input->values + work->token_begin * columns;
+  const float* x = arrange_values(input, work, static_cast<float*>(work->scratch));
   for (int64_t first = work->panel_begin; first < work->panel_end; first += kPanelGroup) {
     const int64_t rest = work->panel_end - first;
     for_tiles(
@@ -137,7 +194,7 @@ NIBBLE_INLINE void multiply_direct(const PackedView* w, const InputView* input, 
                   panels[i] = {weights + (first + p + i) * columns * kPanelRows, kPanelRows};
                   for (int j = 0; j < n; ++j) sum[i][j] = zero();
                 }
-                dense_tile<n>(panels, columns, x + t * columns, columns, sum);
+                dense_tile<n>(panels, columns, x + t * columns, 1, n, sum);
                 for (int i = 0; i < k; ++i)
                   for (int j = 0; j < n; ++j)
                     store_rows(w, work, first + p + i, work->token_begin + t + j, sum[i][j]);

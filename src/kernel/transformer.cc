@@ -214,7 +214,7 @@ NIBBLE_INLINE void score_tile(const AttendArgs* a, const Panel (&keys)[P], const
   F sum[P][T];
   for (int p = 0; p < P; ++p)
     for (int t = 0; t < T; ++t) sum[p][t] = zero();
-  dense_tile<T>(keys, a->head_dim, q, a->head_dim, sum);
+  dense_tile<T>(keys, a->head_dim, q, a->head_dim, 1, sum);
   for (int p = 0; p < P; ++p)
     for (int t = 0; t < T; ++t)
       store(scores + t * seen + p * kPanelRows, final_score(a, sum[p][t]));
@@ -308,7 +308,7 @@ NIBBLE_INLINE void mix_lanes(const AttendArgs* a, const AttendRows& r) {
                     values[i] = {
                         at_position<typename Cache::Value>(a, a->value_offset, p) + d + i * kLanes,
                         dim};
-                  dense_tile<n>(values, end - p, r.scores + row * r.seen + p, r.seen, sum);
+                  dense_tile<n>(values, end - p, r.scores + row * r.seen + p, r.seen, 1, sum);
                 }
                 for (int i = 0; i < panels; ++i)
                   for (int j = 0; j < n; ++j)
@@ -333,7 +333,7 @@ NIBBLE_INLINE void mix_rest(const AttendArgs* a, const AttendRows& r) {
         constexpr int n = decltype(count)::n;
         F sum[1][n];
         for (int j = 0; j < n; ++j) sum[0][j] = zero();
-        dense_tile<n>(values, r.last - r.first, r.scores + row * r.seen + r.first, r.seen, sum);
+        dense_tile<n>(values, r.last - r.first, r.scores + row * r.seen + r.first, r.seen, 1, sum);
         for (int j = 0; j < n; ++j) store_mix(a, r, row + j, d, width, sum[0][j]);
       });
 }
@@ -445,21 +445,21 @@ void attend_coded(const AttendArgs* a) {
 }
 
 int64_t peak_int8(int64_t rounds) {
-  uint8_t bytes[64];
-  typename DotSmall::Input x[4 * DotSmall::kTokens];
+  constexpr int kSums = DotSmall::kTokens;
+  uint8_t bytes[64], x[4 * kSums];
   for (int i = 0; i < 64; ++i) bytes[i] = uint8_t(i % 16);
-  for (int i = 0; i < 4 * DotSmall::kTokens; ++i) x[i] = int8_t(i);
+  for (int i = 0; i < 4 * kSums; ++i) x[i] = uint8_t(i);
   const Codes codes = load_codes(bytes);
-  DotSmall dot[DotSmall::kTokens];
-  for (auto& each : dot) each.clear();
+  DotSmall dot[kSums];
+  for (auto& each : dot) each.start(0);
   for (int64_t round = 0; round < rounds; ++round)
 #pragma GCC unroll 16
-    for (int t = 0; t < DotSmall::kTokens; ++t) dot[t].add(codes, x + 4 * t);
+    for (int t = 0; t < kSums; ++t) dot[t].add(codes, x + 4 * t, 0);
   F sum = zero();
-  for (const auto& each : dot) sum = add(sum, to_float(each.total()));
+  for (const auto& each : dot) sum = add(sum, to_float(each.total(0)));
   volatile float used = hsum(sum);
   (void)used;
-  return rounds * DotSmall::kTokens * 2 * 64;
+  return rounds * kSums * 2 * 64;
 }
 
 }  // namespace

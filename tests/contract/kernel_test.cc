@@ -21,8 +21,10 @@ float uniform(Rng& rng, float low, float high) {
   return low + (high - low) * float(rng() >> 8) * 0x1p-24f;
 }
 
-/// Bytes of random blocks, built through the format's own pack().
-std::vector<std::byte> random_weights(const Format& format, std::size_t blocks, Rng& rng) {
+/// Bytes of random blocks, built through the format's own pack(). `extreme`: with the largest
+/// factors and levels.
+std::vector<std::byte> random_weights(const Format& format, std::size_t blocks, bool extreme,
+                                      Rng& rng) {
   const Layout& layout = format.layout();
   std::vector<std::byte> bytes(blocks * format.spec().bytes);
   std::vector<Code> codes(std::size_t(format.block() / format.spec().grain));
@@ -37,6 +39,9 @@ std::vector<std::byte> random_weights(const Format& format, std::size_t blocks, 
       grid.sub_scale[s] =
           std::int16_t(layout.scale_min + layout.scale_step * int(rng() % unsigned(steps + 1)));
       grid.sub_min[s] = std::int16_t(rng() % unsigned(layout.offset_max + 1));
+      if (extreme && layout.scales == Layout::Scales::nested)
+        grid.sub_scale[s] = std::int16_t(s % 5 == 4 ? layout.scale_min : layout.scale_max),
+        grid.sub_min[s] = std::int16_t(layout.offset_max);
     }
     format.make_effective(grid);
     if (layout.codebook) {  // of random bytes, since not every combination is a code
@@ -47,9 +52,9 @@ std::vector<std::byte> random_weights(const Format& format, std::size_t blocks, 
     } else {
       for (std::size_t i = 0; i < codes.size(); ++i) {
         const float x = uniform(rng, -1, 1);
-        codes[i] = layout.scales == Layout::Scales::none
-                       ? format.round(grid, int(i), &x)
-                       : Code(rng() % format.level_values().size());
+        codes[i] = layout.scales == Layout::Scales::none ? format.round(grid, int(i), &x)
+                   : extreme ? Code(b % 2 == 0 ? format.level_values().size() - 1 : 0)
+                             : Code(rng() % format.level_values().size());
       }
     }
     format.pack(grid, codes.data(), bytes.data() + b * format.spec().bytes);
@@ -64,6 +69,7 @@ struct Case {
 
 struct Shape {
   std::int64_t rows, columns, tokens;
+  bool extreme = false;  // largest weights and inputs
 };
 
 /// Inputs with the 8-bit form, made in plain code.
@@ -72,17 +78,19 @@ struct Inputs {
   std::vector<std::int8_t> codes;
   std::vector<std::int32_t> sums;
   InputView view;
-  Inputs(std::int64_t tokens, std::int64_t columns, Rng& rng)
+  Inputs(std::int64_t tokens, std::int64_t columns, int block, bool extreme, Rng& rng)
       : values(std::size_t(tokens * columns)),
         scales(values.size() / 32),
         codes(values.size()),
         sums(values.size() / 16) {
     for (float& x : values) x = uniform(rng, -1, 1);
-    for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = uniform(rng, 0.001f, 0.1f);
+    for (std::size_t i = 0; i < scales.size(); ++i)
+      scales[i] = i * 32 % std::size_t(block) == 0 ? uniform(rng, 0.001f, 0.1f) : scales[i - 1];
     for (std::size_t i = 0; i < codes.size(); ++i) {
       // Some runs of extreme codes, where 16-bit sums would overflow first.
-      codes[i] = i / 64 % 3 == 0 ? std::int8_t(i / 192 % 2 ? 127 : -127)
-                                 : std::int8_t(int(rng() % 255) - 127);
+      codes[i] = extreme           ? std::int8_t(i / std::size_t(columns) % 2 ? 127 : -127)
+                 : i / 64 % 3 == 0 ? std::int8_t(i / 192 % 2 ? 127 : -127)
+                                   : std::int8_t(int(rng() % 255) - 127);
       if (columns % 32 == 0) sums[i / 16] += codes[i];
     }
     view = {tokens, columns, values.data(), codes.data(), scales.data(), sums.data()};
@@ -94,13 +102,13 @@ class Problem {
  public:
   Problem(const Case& c, const Shape& s) : format(*c.format), shape(s) {
     const std::size_t blocks = std::size_t(s.rows * s.columns / format.block());
-    bytes = random_weights(format, blocks, rng);
+    bytes = random_weights(format, blocks, s.extreme, rng);
     decoded.resize(std::size_t(s.rows * s.columns));
     format.decode(bytes.data(), blocks, decoded.data());
     auto packed = Matrix::pack(format, s.rows, s.columns, bytes, pool, c.isa);
     if (!packed) throw std::runtime_error(packed.error().message());
     matrix = *packed;
-    inputs = std::make_unique<Inputs>(s.tokens, s.columns, rng);
+    inputs = std::make_unique<Inputs>(s.tokens, s.columns, format.block(), s.extreme, rng);
   }
 
   /// The product with tokens [begin, end), with canaries around the rows that must be written.
@@ -228,9 +236,10 @@ void check_fast(const Problem& p) {
   if (p.matrix.view().d == nullptr) return;  // floating point weights: the exact product only
   const auto out = p.multiply(p.inputs->view);
   std::vector<double> sum, size;
-  // The integers are exact. A term is rounded when scales are multiplied, when it is formed, and in
-  // at most two additions for each of the columns/sub sub-blocks.
-  const double roundings = 2.0 * double(p.shape.columns / std::min(p.format.layout().sub, 32)) + 2;
+  // The integers of a block are exact. They are rounded as floats, as are the scales when
+  // multiplied, the term when it is formed, and sums in at most two additions for each of the
+  // blocks.
+  const double roundings = 2.0 * double(p.shape.columns / p.format.block()) + 3;
   for (std::int64_t r = 0; r < p.shape.rows; ++r) {
     coded_reference(p, r, sum, size);
     for (std::int64_t t = p.first_token(); t < p.shape.tokens; ++t)
@@ -243,6 +252,12 @@ void check_fast(const Problem& p) {
 TEST_P(KernelContract, DecodesWhatTheFormatDecodes) { for_shapes(check_decoding); }
 TEST_P(KernelContract, ExactProduct) { for_shapes(check_exact); }
 TEST_P(KernelContract, FastProduct) { for_shapes(check_fast); }
+TEST_P(KernelContract, FastProductOfExtremesDoesNotOverflow) {
+  if (GetParam().format->layout().scales == Layout::Scales::none) return;
+  const std::int64_t block = std::max(32, GetParam().format->block());
+  for (const std::int64_t tokens : {1, 2, 13})
+    check_fast(Problem(GetParam(), {16, 2 * block, tokens, true}));
+}
 
 /// The integers are the same everywhere and sums have one order, so sets that fuse a product and a
 /// sum agree bit for bit. (Scalar code rounds twice.)

@@ -79,6 +79,19 @@ NIBBLE_EMULATED __m256 _mm512_extractf32x8_ps(__m512 x, int part) {
 }
 NIBBLE_EMULATED __m512 _mm512_castsi512_ps(__m512i x) { return (__m512)x; }
 
+/// Bytes of x and y in turn, of the low or the high half.
+NIBBLE_EMULATED __m128i _mm_unpacklo_epi8(__m128i x, __m128i y) {
+  const auto a = Lanes<uint8_t, 16>::of(x), b = Lanes<uint8_t, 16>::of(y);
+  NIBBLE_MAKE(uint8_t, 16, i % 2 == 0 ? a.at[i / 2] : b.at[i / 2]);
+}
+NIBBLE_EMULATED __m128i _mm_unpackhi_epi8(__m128i x, __m128i y) {
+  const auto a = Lanes<uint8_t, 16>::of(x), b = Lanes<uint8_t, 16>::of(y);
+  NIBBLE_MAKE(uint8_t, 16, i % 2 == 0 ? a.at[8 + i / 2] : b.at[8 + i / 2]);
+}
+NIBBLE_EMULATED __m256i _mm256_set_m128i(__m128i high, __m128i low) {
+  NIBBLE_MAKE(int32_t, 8, i < 4 ? low[i] : high[i - 4]);
+}
+
 // Floats. fma rounds once; max and min take the second operand where either is NaN.
 NIBBLE_EMULATED __m512 _mm512_add_ps(__m512 x, __m512 y) { return x + y; }
 NIBBLE_EMULATED __m512 _mm512_sub_ps(__m512 x, __m512 y) { return x - y; }
@@ -126,12 +139,17 @@ NIBBLE_EMULATED __m512i _mm512_cvtepu16_epi32(__m256i x) {
   const auto words = Lanes<uint16_t, 16>::of(x);
   NIBBLE_MAKE(int32_t, 16, words.at[i]);
 }
+NIBBLE_EMULATED __m512i _mm512_cvtepu8_epi16(__m256i x) {
+  const auto bytes = Lanes<uint8_t, 32>::of(x);
+  NIBBLE_MAKE(uint16_t, 32, bytes.at[i]);
+}
 NIBBLE_EMULATED __m128i _mm512_cvtsepi32_epi8(__m512i x) {
   NIBBLE_MAKE(int8_t, 16, x[i] < -128 ? -128 : x[i] > 127 ? 127 : x[i]);
 }
 
 // Integers.
 NIBBLE_EMULATED __m512i _mm512_add_epi32(__m512i x, __m512i y) { return x + y; }
+NIBBLE_EMULATED __m512i _mm512_mullo_epi32(__m512i x, __m512i y) { return x * y; }
 NIBBLE_EMULATED __m512i _mm512_and_si512(__m512i x, __m512i y) { return x & y; }
 NIBBLE_EMULATED __m512i _mm512_slli_epi32(__m512i x, unsigned n) { return x << int(n); }
 NIBBLE_EMULATED __m512i _mm512_srli_epi16(__m512i x, unsigned n) {
@@ -157,6 +175,12 @@ NIBBLE_EMULATED __m512i _mm512_dpbusd_epi32(__m512i sum, __m512i codes, __m512i 
   NIBBLE_MAKE(int32_t, 16,
               sum[i] + u.at[4 * i] * s.at[4 * i] + u.at[4 * i + 1] * s.at[4 * i + 1] +
                   u.at[4 * i + 2] * s.at[4 * i + 2] + u.at[4 * i + 3] * s.at[4 * i + 3]);
+}
+
+/// sum + signed 16 bits times signed 16 bits, two to a lane.
+NIBBLE_EMULATED __m512i _mm512_dpwssd_epi32(__m512i sum, __m512i x, __m512i y) {
+  const auto a = Lanes<int16_t, 32>::of(x), b = Lanes<int16_t, 32>::of(y);
+  NIBBLE_MAKE(int32_t, 16, sum[i] + a.at[2 * i] * b.at[2 * i] + a.at[2 * i + 1] * b.at[2 * i + 1]);
 }
 
 }  // namespace

@@ -1,0 +1,14 @@
+// Memory that is read from end to end again and again.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+namespace nibble {
+
+/// `bytes` bytes, not initialized, aligned to 64. Whole 2 MiB of it are of one page where the
+/// system allows: with pages of 4 KiB a processor reads memory a fifth slower, since it looks up
+/// addresses all the time (most of all in a virtual machine).
+std::shared_ptr<std::byte> allocate_large(std::size_t bytes);
+
+}  // namespace nibble

@@ -1,0 +1,65 @@
+// Products of panels in bytes with several tokens.
+#include "kernel/bytes.h"
+
+#include "kernel/sums.h"
+
+namespace nibble::NIBBLE_ISA {
+namespace {
+
+/// fn(first, count) for the tiles of the tokens of a piece of work.
+template <class Dot, class Fn>
+NIBBLE_INLINE void for_work(const Work* work, const Fn& fn) {
+  for_tiles<Dot::kTokens>(work->token_end - work->token_begin, fn);
+}
+
+template <class Dot, int kSub>
+void arrange(const BytesWork& b) {
+  static_assert(Dot::kTokens * sizeof(typename Dot::Input) <= kPanelRows);
+  const Arranger<Dot, kSub> arranger(b.w, b.input, b.arranged);
+  for_work<Dot>(b.work, [&](int64_t t, auto count) {
+    arranger.template arrange<decltype(count)::n>(b.work->token_begin + t, t, b.bytes);
+  });
+}
+
+template <class Dot, int kSub, bool kNested, bool kOffset>
+void multiply(const BytesWork& b) {
+  const Arranger<Dot, kSub> arranger(b.w, b.input, b.arranged);
+  const Bytes reader(b.w);
+  for_work<Dot>(
+      b.work, [&](int64_t t, auto count) __attribute__((always_inline)) {
+        constexpr int n = decltype(count)::n;
+        const int64_t token = b.work->token_begin + t;
+        float* sums = b.sums + t * kPanelRows;
+        F sum[n];
+        for (int i = 0; i < n; ++i) sum[i] = b.begin == 0 ? zero() : load(sums + i * kPanelRows);
+        coded_tile<n, kSub, kNested, kOffset, Dot>(b.w, b.panel, reader, b.bytes,
+                                                   b.begin / kUnitColumns, b.end / kUnitColumns,
+                                                   arranger.template tile<n>(token, t), sum);
+        for (int i = 0; i < n; ++i) {
+          if (b.end < b.w->columns)
+            store(sums + i * kPanelRows, sum[i]);
+          else
+            store_rows(b.w, b.work, b.panel, token + i, sum[i]);
+        }
+      });
+}
+
+template <class Dot>
+BytesProduct product_of(const PackedView* w) {
+  return for_scaling(w, [](auto sub, auto nested, auto offset) -> BytesProduct {
+    constexpr int kSub = decltype(sub)::n;
+    return {&arrange<Dot, kSub>,
+            &multiply<Dot, kSub, decltype(nested)::value, decltype(offset)::value>};
+  });
+}
+
+}  // namespace
+
+BytesProduct bytes_product(const PackedView* w) {
+  return w->max_code <= 15    ? product_of<DotSmall>(w)
+         : w->max_code <= 63  ? product_of<DotMedium>(w)
+         : w->max_code <= 127 ? product_of<DotLarge>(w)
+                              : product_of<DotWide>(w);
+}
+
+}  // namespace nibble::NIBBLE_ISA

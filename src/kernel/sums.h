@@ -1,0 +1,171 @@
+// Sums of products of codes with 8-bit inputs, in integers up to the end of a block.
+#pragma once
+
+#include "kernel/arrange.h"
+
+namespace nibble::NIBBLE_ISA {
+
+inline constexpr int64_t kPrefetch = 4096;  // bytes ahead: with one token products wait for memory
+
+/// Group q of 4 columns in a plane of kBits bits, its bits moved up to bit `to`.
+template <int kBits>
+NIBBLE_INLINE Codes plane_group(const uint8_t* plane, int q, int to) {
+  constexpr int kGroups = 8 / kBits;
+  const Codes piece = load_codes(plane + q / kGroups * 64);
+  if constexpr (kBits == 8) return piece;
+  return move_bits(piece, to - q % kGroups * kBits, ((1 << kBits) - 1) << to);
+}
+
+/// Reads the codes of 16 rows x 8 columns, the g-th of a unit.
+template <Packing kPacking>
+struct Reader {
+  static constexpr Planes kPlanes = planes_of(kPacking);
+  static constexpr int64_t kUnitBytes = 64 * (kPlanes.low + kPlanes.high);
+  explicit Reader(const PackedView*) {}
+  NIBBLE_METHOD void read(const uint8_t* unit, int g, Codes& c0, Codes& c1) const {
+    c0 = group(unit, 2 * g), c1 = group(unit, 2 * g + 1);
+  }
+  NIBBLE_METHOD static Codes group(const uint8_t* unit, int q) {
+    const Codes low = plane_group<kPlanes.low>(unit, q, 0);
+    if constexpr (kPlanes.high == 0)
+      return low;
+    else
+      return either(low, plane_group<kPlanes.high>(unit + 64 * kPlanes.low, q, kPlanes.low));
+  }
+};
+
+using Bytes = Reader<Packing::w8>;
+
+NIBBLE_INLINE F load_number(const PackedView* w, const void* numbers, int64_t at) {
+  if (w->number == PackedView::kF32) return load((const float*)numbers + at);
+  const uint16_t* p = (const uint16_t*)numbers + at;
+  return w->number == PackedView::kBf16 ? load_bf16(p) : load_fp16(p);
+}
+
+/// total[t] = sum of level * input over sub-block h of a unit, for T tokens.
+template <int T, int kSub, class Dot, class Reader>
+NIBBLE_INLINE void dot_sub(const Reader& reader, const uint8_t* unit, int h, const uint8_t* words,
+                           const int32_t* lacks, I (&total)[T]) {
+  constexpr int kWords = 2 * int(sizeof(typename Dot::Input));  // of 8 columns
+  Dot dot[T];
+  for (int t = 0; t < T; ++t) dot[t].start(lacks[t]);
+#pragma GCC unroll 4
+  for (int g = 0; g < kSub / 8; ++g) {
+    Codes c0, c1;
+    reader.read(unit, h * (kSub / 8) + g, c0, c1);
+#pragma GCC unroll 4
+    for (int step = 0; step < Dot::kSteps; ++step) {
+      const auto& operand = Dot::operand(step, c0, c1);
+      const uint8_t* at = words + (g * kWords + step * (kWords / Dot::kSteps)) * 4 * T;
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) dot[t].add(operand, at + 4 * t, 4 * T);
+    }
+  }
+  for (int t = 0; t < T; ++t) total[t] = dot[t].total(lacks[t]);
+}
+
+/// kNested: a block has several sub-blocks, whose sums are multiplied with their integer scales, if
+/// any, and added up. Else its only sub-block has scale d.
+///
+/// sum[t] += d * scale of inputs * (total[t] - offset), for block `b` of a panel.
+template <int T, int kSub, bool kNested, bool kOffset>
+NIBBLE_INLINE void add_block(const PackedView* w, int64_t first, int64_t b, const TileInputs& in,
+                             I (&total)[T], F (&sum)[T]) {
+  const int64_t at = first + b * kPanelRows;
+  const float* scales = in.scales + (kSub == 16 && !kNested ? b / 2 : b) * T;
+  const int32_t* sums = in.sums + b * T;
+  if (kOffset && w->zero) {
+    const I zero_point = load_i8(w->zero + at);
+    for (int t = 0; t < T; ++t)
+      total[t] = add_int(total[t], mul_int(zero_point, splat_int(sums[t])));
+  }
+  const F d = !kNested ? load_number(w, w->d, at) : mul(load_number(w, w->d, at), splat(w->unit));
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) sum[t] = fma(to_float(total[t]), mul(d, splat(scales[t])), sum[t]);
+  if (!kOffset || w->zero) return;
+  const F dmin = load_number(w, w->dmin, at);
+  if (!kNested || !w->sub_min) {
+    for (int t = 0; t < T; ++t) {
+      float product;
+      memcpy(&product, sums + t, sizeof product);
+      sum[t] = fma(dmin, splat(product), sum[t]);
+    }
+    return;
+  }
+  const int64_t pairs = w->block / kSub / 2;
+  const uint8_t* mins = w->sub_min + at * 2 * pairs;
+  sums = in.sums + b * pairs * T;
+  for (int t = 0; t < T; ++t) total[t] = splat_int(0);
+  for (int64_t i = 0; i < pairs; ++i) {
+    const I pair = load_pairs(mins + i * 2 * kPanelRows);
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) total[t] = dot_pairs(total[t], pair, sums[i * T + t]);
+  }
+  const F less = mul(splat(-1), dmin);
+  for (int t = 0; t < T; ++t) sum[t] = fma(to_float(total[t]), mul(less, splat(scales[t])), sum[t]);
+}
+
+/// sum += the product of units [begin, end) of a panel, whole blocks whose codes are at `codes`,
+/// with the 8-bit inputs of T tokens. Sums of integers, up to the end of a block, are exact.
+template <int T, int kSub, bool kNested, bool kOffset, class Dot, class Reader>
+NIBBLE_INLINE void coded_tile(const PackedView* w, int64_t panel, const Reader& reader,
+                              const uint8_t* codes, int64_t begin, int64_t end,
+                              const TileInputs& in, F (&sum)[T]) {
+  constexpr int kSubs = kUnitColumns / kSub;
+  constexpr int64_t kWordBytes = kSub * int64_t(sizeof(typename Dot::Input)) * T;
+  const int64_t first = panel * (w->columns / w->block) * kPanelRows;
+  const int64_t units = !kNested ? 1 : w->block / kUnitColumns;
+  const int8_t* sub_scale =
+      w->sub_scale ? w->sub_scale + first * (w->block / kSub) + begin * kSubs * kPanelRows
+                   : nullptr;
+  const uint8_t* words = in.words + begin * kSubs * kWordBytes;
+  const int32_t* lacks = in.lacks + begin * kSubs * T;
+  for (int64_t unit = begin; unit < end;) {
+    const int64_t block = unit / units;
+    I block_sum[T];
+    for (int t = 0; t < T; ++t) block_sum[t] = splat_int(0);
+    for (int64_t i = 0; i < units; ++i, ++unit, codes += Reader::kUnitBytes) {
+      if constexpr (T == 1)
+        for (int64_t k = 0; k < Reader::kUnitBytes; k += 64)
+          __builtin_prefetch(codes + kPrefetch + k);
+#pragma GCC unroll 2
+      for (int h = 0; h < kSubs; ++h, words += kWordBytes, lacks += T) {
+        I total[T];
+        dot_sub<T, kSub, Dot>(reader, codes, h, words, lacks, total);
+        if constexpr (!kNested) {
+          add_block<T, kSub, kNested, kOffset>(w, first, unit * kSubs + h, in, total, sum);
+        } else {
+          const I scale = sub_scale ? load_i8(sub_scale) : splat_int(1);
+          if (sub_scale) sub_scale += kPanelRows;
+#pragma GCC unroll 16
+          for (int t = 0; t < T; ++t)
+            block_sum[t] = add_int(block_sum[t], mul_int(scale, total[t]));
+        }
+      }
+    }
+    if constexpr (kNested)
+      add_block<T, kSub, kNested, kOffset>(w, first, block, in, block_sum, sum);
+  }
+}
+
+template <bool kValue>
+struct Flag {
+  static constexpr bool value = kValue;
+};
+/// Calls fn(Count<sub>, Flag<nested>, Flag<offset>) with what `w` has.
+template <class Fn>
+NIBBLE_INLINE auto for_scaling(const PackedView* w, const Fn& fn) {
+  const bool offset = w->dmin || w->zero;
+  if (w->sub == 16 && w->block == 16)  // none with an offset
+    return fn(Count<16>(), Flag<false>(), Flag<false>());
+  if (w->sub == 16)
+    return offset ? fn(Count<16>(), Flag<true>(), Flag<true>())
+                  : fn(Count<16>(), Flag<true>(), Flag<false>());
+  if (w->block == 32)
+    return offset ? fn(Count<32>(), Flag<false>(), Flag<true>())
+                  : fn(Count<32>(), Flag<false>(), Flag<false>());
+  return offset ? fn(Count<32>(), Flag<true>(), Flag<true>())
+                : fn(Count<32>(), Flag<true>(), Flag<false>());
+}
+
+}  // namespace nibble::NIBBLE_ISA
