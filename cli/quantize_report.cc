@@ -20,7 +20,7 @@ constexpr std::size_t kNamesShown = 4;
 
 Json to_json(const QuantizeReport& report, bool dry_run) {
   Json out;
-  if (!dry_run) out["output"] = report.files.front();
+  if (!dry_run) out["output"] = report.output;
   if (report.files.size() > 1) out["files"] = report.files;
   out.update({{"target", report.target},
               {"recipe", report.recipe},
@@ -133,7 +133,9 @@ void print(const QuantizeReport& report, const QuantizeCommand& command) {
   if (const auto& q = report.quality)
     fmt::print("perplexity {:.4f} -> {:.4f}, KL divergence {:.5f}, on {} tokens of {}\n",
                q->reference_perplexity, q->perplexity, q->kld, q->tokens, q->text);
-  fmt::print("{} in {}, peak memory {}\n", fmt::join(report.files, "\n"),
+  const bool directory = report.output != report.files.front();
+  fmt::print("{} in {}, peak memory {}\n",
+             directory ? report.output : fmt::format("{}", fmt::join(report.files, "\n")),
              human_seconds(report.seconds), human_bytes(report.peak_memory_bytes));
   for (const PhaseTime& phase : report.profile) {
     fmt::print("  {:<16} {:>8} {:5.1f}%", phase.name, human_seconds(phase.seconds),

@@ -139,6 +139,12 @@ def schemes():
         "packed": ({"quant_method": "compressed-tensors"}, {
             "x.weight_packed": ("I32", [8, 4]), "x.weight_scale": ("BF16", [8, 1]), "x.weight_zero_point": ("I32", [1, 1]),
             "x.weight_shape": ("I64", [2], np.array([8, 32]).tobytes())}),
+        "ordered": ({"quant_method": "compressed-tensors", "config_groups": {"g": {"targets": ["Linear"], "weights": {
+            "type": "int", "num_bits": 4, "actorder": "group"}}}}, {
+                "x.weight_packed": ("I32", [8, 8]), "x.weight_scale": ("BF16", [8, 2]), "x.weight_shape": ("I64", [2], np.array([8, 64]).tobytes()),
+                "x.weight_g_idx": ("I32", [64], (np.arange(64, dtype=np.int32) % 2).tobytes())}),
+        "blocks": ({"quant_method": "fp8", "activation_scheme": "static", "weight_block_size": [2, 32]}, {
+            "x.weight": ("F8_E4M3", [3, 64]), "x.weight_scale_inv": ("F32", [2, 2]), "x.activation_scale": ("F32", [], np.ones(1, np.float32).tobytes())}),
         "fp8": ({"quant_method": "compressed-tensors"}, {"x.weight": ("F8_E4M3", [2, 32]), "x.weight_scale": ("F32", [1])}),
         "nvfp4": ({"quant_method": "compressed-tensors"}, {
             "x.weight_packed": ("U8", [2, 16]), "x.weight_scale": ("F8_E4M3", [2, 2]), "x.weight_global_scale": ("F32", [1])}),

@@ -95,7 +95,8 @@ struct PhaseTime {
 
 struct QuantizeReport {
   std::string target, recipe, architecture;
-  std::vector<std::string> files = {};  // empty in plans
+  std::string output = {};              // the file, the first of its parts, or the directory
+  std::vector<std::string> files = {};  // of tensors; empty in plans
   std::uint64_t bytes = 0;              // of all files, header included; exact in plans too
   std::uint64_t tensor_bytes = 0, parameters = 0, source_bytes = 0;
   double bits_per_weight = 0;  // of the tensors

@@ -5,7 +5,9 @@
 //   +
 //                                                 2^(b-1)
 //              X.weight_shape I64 [2], X.weight_scale [R, G], and with zero points
-//              X.weight_zero_point I32 [R b / 32, G], a stream along the rows
+//              X.weight_zero_point I32 [R b / 32, G], a stream along the rows; the group of each
+//              column in X.weight_g_idx I32 [C] where they are not in their order, which the
+//              package no longer writes or reads (0.20)
 //   int8       X.weight I8 [R, C], X.weight_scale [R, 1] or [1]; X.weight_zero_point I8 like it
 //   fp8        X.weight F8_E4M3 [R, C], X.weight_scale [R, 1] or [1]
 //   mxfp4      X.weight_packed U8 [R, C / 2], the even column of a pair in the low half;
@@ -13,12 +15,12 @@
 //   nvfp4      the same codes; X.weight_scale F8_E4M3 [R, C / 16], X.weight_global_scale F32 [1], a
 //              divisor
 //
-// How inputs are rounded: compressed_inputs.h. Scales of outputs, keys and values are not used.
+// How inputs are rounded: compressed_groups.h. Scales of outputs, keys and values are not used.
 #include <algorithm>
 #include <cmath>
 
 #include "base/utf8.h"
-#include "container/compressed_inputs.h"
+#include "container/compressed_groups.h"
 #include "container/scheme.h"
 #include "format/bits.h"
 #include "format/levels.h"
@@ -67,9 +69,10 @@ class PackedIntegers final : public PackedTensor {
     grid.d = scales_.at(row, group);
     if (zeros_)
       grid.dmin = float(int(field_at(*zeros_, group, groups_, row, bits_)) - (1 << (bits_ - 1)));
-    const std::uint64_t line = row * codes_.shape[1];
+    const std::uint64_t line = row * codes_.shape[1], first = index * n;
+    const ColumnOrder& order = info().order;
     for (std::uint64_t j = 0; j < n; ++j)
-      codes[j] = field_at(codes_, line, 1, index * n + j, bits_);
+      codes[j] = field_at(codes_, line, 1, order ? (*order)[first + j] : first + j, bits_);
   }
 
  private:
@@ -103,12 +106,6 @@ class Bytes final : public PackedTensor {
   }
 
  private:
-  /// In the order of values; what is no number is not there (see find()).
-  static Code fp8_code(std::uint8_t byte) {
-    const Code size = byte & 0x7f;
-    return byte & 0x80 ? 126 - size : 127 + size;
-  }
-
   const RawTensor& codes_;
   Scales scales_;
   const RawTensor* zeros_;
@@ -143,8 +140,8 @@ class FourBitFloats final : public PackedTensor {
 
 class Reader {
  public:
-  Reader(const RawTensors& tensors, CompressedInputs& inputs)
-      : tensors_(tensors), inputs_(inputs) {}
+  Reader(const RawTensors& tensors, CompressedGroups& groups)
+      : tensors_(tensors), groups_(groups) {}
 
   Result<std::unique_ptr<PackedTensor>> packed(const std::string& stem) {
     const std::string codes = stem + ".weight_packed";
@@ -164,7 +161,7 @@ class Reader {
                     quote(zeros->name), zeros->describe(), scales->describe());
       names.push_back(zeros->name);
     }
-    if (codes.is("F8_E4M3") && (zeros || !all_numbers(codes)))
+    if (codes.is("F8_E4M3") && (zeros || !is_finite_e4m3(codes)))
       return fail(ErrorCode::corrupt, "tensor {}: holds {}", quote(codes.name),
                   zeros ? "floats with a zero point" : "a value that is not finite");
     NIBBLE_TRY(const Format* format, byte_format(codes, *scales, zeros));
@@ -181,7 +178,7 @@ class Reader {
   Result<TensorInfo> describe(const std::string& stem, const Codes& codes, std::uint64_t rows,
                               std::uint64_t columns, const Format& format) {
     NIBBLE_TRY(TensorInfo info, matrix_info(stem + ".weight", rows, columns, format));
-    NIBBLE_TRY(info.inputs, inputs_.of(stem, codes.type, codes.bits, tensors_));
+    NIBBLE_TRY(info.inputs, groups_.of(stem, codes.type, codes.bits, tensors_));
     return info;
   }
 
@@ -190,11 +187,6 @@ class Reader {
     const RawTensor* found = tensors_.find(name);
     if (found && found->shape.size() == 1) return tensors_.get(name, type, {1});
     return tensors_.get(name, type, {rows, 1});
-  }
-
-  static bool all_numbers(const RawTensor& codes) {
-    return std::ranges::none_of(
-        codes.data, [](std::byte b) { return (b & std::byte(0x7f)) == std::byte(0x7f); });
   }
 
   static Result<const Format*> byte_format(const RawTensor& codes, const RawTensor& scales,
@@ -218,10 +210,6 @@ class Reader {
         bits == 0)
       return fail(ErrorCode::corrupt, "tensor {} is {}, but {} says {} x {}", quote(name),
                   codes->describe(), quote(shape->name), word_at(*shape, 0), columns);
-    if (tensors_.find(stem + ".weight_g_idx"))
-      return fail(ErrorCode::unsupported,
-                  "tensor {}: columns in an order of their own (actorder \"group\")",
-                  quote(stem + ".weight_g_idx"));
     NIBBLE_TRY(const RawTensor* scales, tensors_.get(stem + ".weight_scale", "number", {rows, 0}));
     const std::uint64_t groups = scales->shape[1];
     if (groups > columns || columns % groups != 0)
@@ -240,6 +228,12 @@ class Reader {
                                                      .zero_point = zeros != nullptr,
                                                      .scales = scales->dtype}));
     NIBBLE_TRY(TensorInfo info, describe(stem, {"int", bits}, rows, columns, *format));
+    const std::string index = stem + ".weight_g_idx";
+    if (groups_.act_order(stem, "int", bits) || tensors_.find(index)) {
+      NIBBLE_TRY(const RawTensor* g_idx, tensors_.get(index, "I32", {columns}));
+      NIBBLE_TRY(info.order, order_of_groups(*g_idx, columns / groups));
+      names.push_back(index);
+    }
     return std::make_unique<PackedIntegers>(std::move(info), std::move(names), *codes, *scales,
                                             zeros, bits);
   }
@@ -269,7 +263,7 @@ class Reader {
   }
 
   const RawTensors& tensors_;
-  CompressedInputs& inputs_;
+  CompressedGroups& groups_;
 };
 
 /// What config.json says of weights and activations.
@@ -292,28 +286,32 @@ constexpr Kind kKinds[] = {
 
 class CompressedPacker final : public Packer {
  public:
-  CompressedPacker(const Kind& kind, std::uint64_t group, bool symmetric, bool static_inputs)
-      : kind_(kind), group_(group), symmetric_(symmetric), static_inputs_(static_inputs) {
+  struct Options {
+    bool symmetric = true, static_inputs = false;
+  };
+
+  CompressedPacker(const Kind& kind, std::uint64_t group, const Options& options)
+      : kind_(kind), group_(group), options_(options) {
     std::string id = kind.format;
     if (id == "fp8") id += "_row";
     if (id.starts_with("int")) {
       id += group > 0 ? fmt::format("_g{}", group) : "_row";
-      id += symmetric ? "_bf16" : "_zp_bf16";
+      id += options.symmetric ? "_bf16" : "_zp_bf16";
     }
     format_ = find_format(id);
   }
 
   const Format& format() const override { return *format_; }
-  bool needs_largest_input() const override { return static_inputs_; }
+  bool needs_largest_input() const override { return options_.static_inputs; }
   InputRounding stored_inputs(float largest) const override {
-    if (!static_inputs_) return {};
+    if (!options_.static_inputs) return {};
     return {.kind = InputRounding::Kind::fp8, .scale = largest / kLargestE4m3};
   }
 
   Json settings(const std::vector<std::string>& kept) const override {
     Json weights = {{"num_bits", unsigned(kind_.bits)},
                     {"type", kind_.type},
-                    {"symmetric", symmetric_},
+                    {"symmetric", options_.symmetric},
                     {"strategy", group_ > 0 ? "group" : "channel"},
                     {"group_size", nullptr},
                     {"dynamic", false}};
@@ -326,8 +324,8 @@ class CompressedPacker final : public Packer {
     Json inputs;
     if (kind_.rounded_inputs)
       inputs = {{"num_bits", 8u},        {"type", kind_.type},
-                {"symmetric", true},     {"strategy", static_inputs_ ? "tensor" : "token"},
-                {"group_size", nullptr}, {"dynamic", !static_inputs_}};
+                {"symmetric", true},     {"strategy", options_.static_inputs ? "tensor" : "token"},
+                {"group_size", nullptr}, {"dynamic", !options_.static_inputs}};
     const Json group = {{"targets", {"Linear"}},
                         {"weights", weights},
                         {"input_activations", inputs},
@@ -349,7 +347,8 @@ class CompressedPacker final : public Packer {
       const Dtype* code = find_dtype(kind_.type == std::string_view("int") ? "I8" : "F8_E4M3");
       std::vector<PartInfo> out = {{name, code, {rows, columns}},
                                    {name + "_scale", number, {rows, 1}}};
-      if (static_inputs_) out.push_back({*stem_of(name, ".weight") + ".input_scale", number, {1}});
+      if (options_.static_inputs)
+        out.push_back({*stem_of(name, ".weight") + ".input_scale", number, {1}});
       return out;
     }
     if (floats()) {
@@ -361,13 +360,13 @@ class CompressedPacker final : public Packer {
       return out;
     }
     const auto bits = std::uint64_t(kind_.bits), groups = group_ > 0 ? columns / group_ : 1;
-    if (columns * bits % 32 != 0 || (!symmetric_ && rows * bits % 32 != 0))
+    if (columns * bits % 32 != 0 || (!options_.symmetric && rows * bits % 32 != 0))
       return fail(ErrorCode::unsupported, "{} x {} codes of {} bits are no whole words", rows,
                   columns, bits);
     std::vector<PartInfo> out = {{name + "_packed", find_dtype("I32"), {rows, columns * bits / 32}},
                                  {name + "_scale", number, {rows, groups}},
                                  {name + "_shape", find_dtype("I64"), {2}}};
-    if (!symmetric_)
+    if (!options_.symmetric)
       out.push_back({name + "_zero_point", find_dtype("I32"), {rows * bits / 32, groups}});
     return out;
   }
@@ -394,15 +393,12 @@ class CompressedPacker final : public Packer {
     const auto n = std::uint64_t(format_->block());
     for_each_block(weight, bytes,
                    [&](std::uint64_t row, std::uint64_t b, const Grid& grid, const Code* codes) {
-                     for (std::uint64_t j = 0; j < n; ++j) {
-                       const Code c = codes[j];
-                       const Code fp8 = c < 127 ? 0x80u | (126 - c) : c - 127;
+                     for (std::uint64_t j = 0; j < n; ++j)
                        parts[0][row * weight.columns() + b * n + j] =
-                           std::byte(floats() ? fp8 : c ^ 0x80u);
-                     }
+                           std::byte(floats() ? fp8_bits(codes[j]) : codes[j] ^ 0x80u);
                      put_number(parts[1], *find_dtype("BF16"), row, grid.d);
                    });
-    if (static_inputs_) put_number(parts[2], *find_dtype("BF16"), 0, weight.inputs.scale);
+    if (options_.static_inputs) put_number(parts[2], *find_dtype("BF16"), 0, weight.inputs.scale);
   }
 
   void pack_floats(const TensorInfo& weight, std::span<const std::byte> bytes,
@@ -436,7 +432,7 @@ class CompressedPacker final : public Packer {
                      if (b * n % group != 0) return;
                      const std::uint64_t g = b * n / group;
                      put_number(parts[1], *find_dtype("BF16"), row * groups + g, grid.d);
-                     if (!symmetric_)
+                     if (!options_.symmetric)
                        put_field(parts[3], g, groups, row, bits,
                                  std::uint32_t(int(grid.dmin) + (1 << (bits - 1))));
                    });
@@ -446,7 +442,7 @@ class CompressedPacker final : public Packer {
 
   const Kind& kind_;
   std::uint64_t group_;  // 0: the whole row
-  bool symmetric_, static_inputs_;
+  Options options_;
   const Format* format_;
 };
 
@@ -468,21 +464,21 @@ class CompressedTensors final : public Scheme {
     std::uint64_t group = kind->text == std::string_view("mxfp4")   ? 32
                           : kind->text == std::string_view("nvfp4") ? 16
                                                                     : 0;
-    bool symmetric = true;
+    CompressedPacker::Options options;
     if (kind->grouped && group == 0) {
       NIBBLE_TRY(group, words.take_group(kind->bits == 4 ? 128 : 0));
-      symmetric = !words.take("asym");
+      options.symmetric = !words.take("asym");
       words.take("sym");
     }
-    const bool static_inputs = kind->format == std::string_view("fp8") && words.take("static");
+    options.static_inputs = kind->format == std::string_view("fp8") && words.take("static");
     NIBBLE_DO(words.done());
-    return std::make_unique<CompressedPacker>(*kind, group, symmetric, static_inputs);
+    return std::make_unique<CompressedPacker>(*kind, group, options);
   }
 
   Result<Unpacked> unpack(const Json& settings, const RawTensors& tensors) const override {
     Unpacked out;
-    NIBBLE_TRY(CompressedInputs inputs, CompressedInputs::parse(settings));
-    Reader reader(tensors, inputs);
+    NIBBLE_TRY(CompressedGroups groups, CompressedGroups::parse(settings));
+    Reader reader(tensors, groups);
     for (const auto& [name, tensor] : tensors.all()) {
       if (const auto stem = stem_of(name, ".weight_packed")) {
         NIBBLE_TRY(auto made, reader.packed(*stem));
@@ -493,7 +489,7 @@ class CompressedTensors final : public Scheme {
         out.tensors.push_back(std::move(made));
       }
     }
-    out.notes = inputs.notes();
+    out.notes = groups.notes();
     return out;
   }
 

@@ -7,7 +7,6 @@
 //   X.g_idx    I32 [C]            the group of each column; with act-order not in their order
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "base/utf8.h"
 #include "container/scheme.h"
@@ -18,7 +17,7 @@ namespace {
 struct Settings {
   unsigned bits = 0;
   std::uint64_t group = 0;  // 0: all columns
-  bool symmetric = false;
+  bool symmetric = false, act_order = false;
   unsigned added = 1;  // what is added to a stored zero point
 };
 
@@ -69,37 +68,13 @@ Result<Settings> read_settings(const Json& json) {
     return fail(ErrorCode::corrupt, "field 'group_size': {}", group);
   out.group = group < 0 ? 0 : std::uint64_t(group);
   NIBBLE_TRY(out.symmetric, json_bool_or(json, "sym", true));
+  NIBBLE_TRY(out.act_order, json_bool_or(json, "desc_act", false));
   NIBBLE_TRY(const std::string label, json_string_or(json, "checkpoint_format", "gptq"));
   if (label != "gptq" && label != "gptq_v2")
     return fail(ErrorCode::unsupported,
                 "field 'checkpoint_format': {}, nibble reads gptq and gptq_v2", quote(label));
   out.added = label == "gptq" ? 1 : 0;
   return out;
-}
-
-/// The order in which columns of a group stand together; null if that is their own.
-Result<ColumnOrder> order_of(const RawTensor& g_idx, const Parts& parts) {
-  std::vector<std::uint64_t> count(parts.groups);
-  bool own = true;
-  for (std::uint64_t j = 0; j < parts.columns; ++j) {
-    const std::uint32_t group = word_at(g_idx, j);
-    if (group >= parts.groups)
-      return fail(ErrorCode::corrupt, "tensor {}: column {} is of group {}, there are {}",
-                  quote(g_idx.name), j, group, parts.groups);
-    ++count[group];
-    own &= group == j / parts.group;
-  }
-  if (own) return ColumnOrder();
-  for (std::uint64_t g = 0; g < parts.groups; ++g)
-    if (count[g] != std::min(parts.group, parts.columns - g * parts.group))
-      return fail(ErrorCode::corrupt, "tensor {}: {} columns are of group {}, expected {}",
-                  quote(g_idx.name), count[g], g, parts.group);
-  std::vector<std::uint32_t> order(parts.columns);
-  std::iota(order.begin(), order.end(), 0u);
-  std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
-    return word_at(g_idx, a) < word_at(g_idx, b);
-  });
-  return std::make_shared<const std::vector<std::uint32_t>>(std::move(order));
 }
 
 Result<Parts> find_parts(const std::string& stem, const Settings& settings,
@@ -117,9 +92,9 @@ Result<Parts> find_parts(const std::string& stem, const Settings& settings,
   NIBBLE_TRY(parts.scales, tensors.get(stem + ".scales", "number", {parts.groups, parts.rows}));
   NIBBLE_TRY(parts.qzeros,
              tensors.get(stem + ".qzeros", "I32", {parts.groups, parts.rows * bits / 32}));
-  if (tensors.find(stem + ".g_idx")) {
+  if (settings.act_order || tensors.find(stem + ".g_idx")) {  // else columns are in their order
     NIBBLE_TRY(const RawTensor* g_idx, tensors.get(stem + ".g_idx", "I32", {parts.columns}));
-    NIBBLE_TRY(parts.order, order_of(*g_idx, parts));
+    NIBBLE_TRY(parts.order, order_of_groups(*g_idx, parts.group));
   }
   return parts;
 }

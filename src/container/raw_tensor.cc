@@ -31,6 +31,11 @@ std::string RawTensor::describe() const {
 
 bool is_floating(const RawTensor& tensor) { return tensor.dtype->format || tensor.is("F8_E4M3"); }
 
+bool is_finite_e4m3(const RawTensor& tensor) {
+  return std::ranges::none_of(tensor.data,
+                              [](std::byte b) { return (b & std::byte(0x7f)) == std::byte(0x7f); });
+}
+
 float number_at(const RawTensor& tensor, std::uint64_t index) {
   const std::byte* at = tensor.data.data() + index * tensor.dtype->bytes;
   if (tensor.is("F32")) return get_f32(at);

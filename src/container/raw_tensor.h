@@ -35,6 +35,8 @@ struct RawTensor {
 /// Element `index` of a tensor of floating point numbers (F32, F16, BF16, F8_E4M3).
 float number_at(const RawTensor& tensor, std::uint64_t index);
 bool is_floating(const RawTensor& tensor);
+/// Whether a tensor of F8_E4M3 holds neither of the two bytes that are no number.
+bool is_finite_e4m3(const RawTensor& tensor);
 
 /// Element `index` of a tensor of I32 or U32.
 inline std::uint32_t word_at(const RawTensor& tensor, std::uint64_t index) {

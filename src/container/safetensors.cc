@@ -50,6 +50,10 @@ class SafetensorsSource final : public Source {
       const RawTensors all(raw_);
       if (scheme) {
         NIBBLE_TRY_IN(path_, unpacked, scheme->unpack(*scheme->settings(hf_->config), all));
+        if (unpacked.tensors.empty() && fs::is_directory(path_))  // a shard may have none
+          return fail(ErrorCode::corrupt,
+                      "{}: config.json says that it is quantized ({}), but no tensor is stored so",
+                      path_, scheme->id());
       }
     }
     std::set<std::string_view> used;

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <charconv>
+#include <numeric>
+
+#include "base/utf8.h"
 
 namespace nibble {
 
@@ -102,6 +105,29 @@ Result<TensorInfo> matrix_info(const std::string& weight, std::uint64_t rows, st
   TensorInfo info{.name = weight, .shape = {rows, columns}, .format = &format};
   NIBBLE_TRY(info.bytes, stored_bytes(format, info.shape));
   return info;
+}
+
+Result<ColumnOrder> order_of_groups(const RawTensor& group_of, std::uint64_t group) {
+  const std::uint64_t columns = group_of.shape[0];
+  std::vector<std::uint64_t> count((columns + group - 1) / group);
+  bool own = true;
+  for (std::uint64_t j = 0; j < columns; ++j) {
+    const std::uint32_t of = word_at(group_of, j);
+    if (of >= count.size())
+      return fail(ErrorCode::corrupt, "tensor {}: column {} is of group {}, there are {}",
+                  quote(group_of.name), j, of, count.size());
+    ++count[of];
+    own &= of == j / group;
+  }
+  if (own) return ColumnOrder();
+  for (std::uint64_t g = 0; g < count.size(); ++g)
+    if (count[g] != std::min(group, columns - g * group))
+      return fail(ErrorCode::corrupt, "tensor {}: {} columns are of group {}, expected {}",
+                  quote(group_of.name), count[g], g, group);
+  std::vector<std::uint32_t> order(columns);
+  std::iota(order.begin(), order.end(), 0u);
+  std::ranges::stable_sort(order, {}, [&](std::uint32_t j) { return word_at(group_of, j); });
+  return std::make_shared<const std::vector<std::uint32_t>>(std::move(order));
 }
 
 std::optional<std::string> stem_of(const std::string& name, std::string_view ending) {

@@ -145,6 +145,10 @@ Result<const Format*> integer_format(const Integers& integers);
 Result<TensorInfo> matrix_info(const std::string& weight, std::uint64_t rows, std::uint64_t columns,
                                const Format& format);
 
+/// The order in which columns of a group stand together, of the group that each is of (I32
+/// [columns]); null: their own. Error: groups have other sizes than `group`.
+Result<ColumnOrder> order_of_groups(const RawTensor& group_of, std::uint64_t group);
+
 /// "model.layers.0.mlp.up_proj" of "model.layers.0.mlp.up_proj.qweight", if it ends so.
 std::optional<std::string> stem_of(const std::string& name, std::string_view ending);
 

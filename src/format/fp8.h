@@ -1,8 +1,8 @@
-// 8-bit floats (OCP FP8 E4M3, finite values up to 448) with one scale for all columns of a row, as
-// compressed-tensors has them. Bytes of a block: the scale (bf16, or float32), then a byte a
-// column: sign, 4 bits of exponent (bias 7), 3 of mantissa. Codes are in the order of values: 0 is
-// -448, 126 is -0, 127 is 0, 253 is 448. The two bytes that are no number decode to the largest of
-// their sign. A row is blocks of 32 that repeat its scale.
+// 8-bit floats (OCP FP8 E4M3, finite values up to 448) with one scale for all columns of a row, or
+// for 32 of them. Bytes of a block: the scale (bf16, or float32), then a byte a column: sign, 4
+// bits of exponent (bias 7), 3 of mantissa. Codes are in the order of values: 0 is -448, 126 is -0,
+// 127 is 0, 253 is 448. The two bytes that are no number decode to the largest of their sign. A row
+// with one scale is blocks of 32 that repeat it.
 #pragma once
 
 #include <algorithm>
@@ -10,12 +10,13 @@
 
 #include "format/bits.h"
 #include "format/format.h"
+#include "format/levels.h"
 
 namespace nibble {
 
 class Fp8 final : public Format {
  public:
-  Fp8(std::string_view id, Layout::Number number)
+  Fp8(std::string_view id, Layout::Number number, bool whole_row)
       : Format({.id = id,
                 .block = kBlock,
                 .grain = 1,
@@ -25,7 +26,7 @@ class Fp8 final : public Format {
                 .layout = {.scales = Layout::Scales::single,
                            .number = number,
                            .sub = kBlock,
-                           .whole_row = true,
+                           .whole_row = whole_row,
                            .values = all_values()}}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
@@ -35,18 +36,15 @@ class Fp8 final : public Format {
       put_u16(out, f32_to_bf16(grid.d));
     }
     out += wide() ? 4 : 2;
-    for (int i = 0; i < kBlock; ++i) {
-      const int code = int(codes[i]);
-      out[i] = std::byte(code > kLargest ? code - kLargest - 1 : 0x80 | (kLargest - code));
-    }
+    for (int i = 0; i < kBlock; ++i) out[i] = std::byte(fp8_bits(codes[i]));
   }
 
   void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
     grid.d = wide() ? get_f32(in) : bf16_to_f32(get_u16(in));
     in += wide() ? 4 : 2;
     for (int i = 0; i < kBlock; ++i) {
-      const int size = std::min(get_u8(in + i) & 0x7f, kLargest);
-      codes[i] = Code(get_u8(in + i) & 0x80 ? kLargest - size : kLargest + 1 + size);
+      const unsigned bits = get_u8(in + i), size = std::min(bits & 0x7f, unsigned(kLargest));
+      codes[i] = fp8_code((bits & 0x80) | size);
     }
     make_effective(grid);
   }

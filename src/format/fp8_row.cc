@@ -4,7 +4,7 @@
 namespace nibble::registry {
 
 const Format& format_fp8_row() {
-  static const Fp8 format("fp8_row", Layout::Number::bf16);
+  static const Fp8 format("fp8_row", Layout::Number::bf16, /*whole_row=*/true);
   return format;
 }
 

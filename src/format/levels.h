@@ -32,6 +32,14 @@ inline constexpr std::array<std::int8_t, 16> kFloat4Levels = {-12, -8, -6, -4, -
 constexpr std::uint32_t float4_bits(std::uint32_t code) { return code ^ (code < 8 ? 15u : 8u); }
 constexpr std::uint32_t float4_code(std::uint32_t bits) { return bits ^ (bits < 8 ? 8u : 15u); }
 
+/// The same for floats of 8 bits (E4M3) without the two that are no number.
+constexpr std::uint32_t fp8_bits(std::uint32_t code) {
+  return code < 127 ? 0x80u | (126 - code) : code - 127;
+}
+constexpr std::uint32_t fp8_code(std::uint32_t bits) {
+  return bits < 0x80 ? 127 + bits : 126 - (bits & 0x7f);
+}
+
 /// The sizes, ascending, and before them the same below zero.
 template <std::size_t kCount>
 constexpr std::array<std::int8_t, 2 * kCount> both_signs(

@@ -84,17 +84,23 @@ void round_around(const std::vector<std::uint8_t>& outliers, float threshold, co
 
 void round_token(const InputRounding& rounding, const std::vector<std::uint8_t>& outliers,
                  const float* values, std::int64_t n, float* out) {
-  const auto scale = [&](float top) {
-    return rounding.scale > 0 ? rounding.scale : largest(values, n) / top;
+  const auto scale = [&](float top, const float* group, std::int64_t size) {
+    return rounding.scale > 0 ? rounding.scale : largest(group, size) / top;
   };
   switch (rounding.kind) {
     case Kind::none:
       std::copy_n(values, n, out);
       return;
     case Kind::int8:
-      return to_grid<nearest_int8>(values, n, scale(127.5f), out);
-    case Kind::fp8:
-      return to_grid<nearest_e4m3>(values, n, scale(kLargestE4m3), out);
+      return to_grid<nearest_int8>(values, n, scale(127.5f, values, n), out);
+    case Kind::fp8: {
+      const std::int64_t group = rounding.group > 0 ? rounding.group : n;
+      for (std::int64_t j = 0; j < n; j += group) {
+        const std::int64_t size = std::min(group, n - j);
+        to_grid<nearest_e4m3>(values + j, size, scale(kLargestE4m3, values + j, size), out + j);
+      }
+      return;
+    }
     case Kind::fp4:
       for (std::int64_t j = 0; j < n; j += 16)
         round_group(rounding.scale, values + j, std::min<std::int64_t>(16, n - j), out + j);

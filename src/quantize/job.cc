@@ -48,26 +48,25 @@ Result<std::vector<const Transform*>> transforms_of(const Recipe& recipe) {
 }
 
 /// Does a target leave anything to round? Not if it is 16 bits or what the matrices are.
-bool rounds(const std::string& target) {
-  const auto parsed = parse_target(target);
-  if (!parsed) return true;
-  const Format* format = parsed->level ? find_format(parsed->level->format) : parsed->format;
+bool rounds(const Target& target) {
+  const Format* format = target.level ? find_format(target.level->format) : target.format;
   return format && format->block() > 1;
 }
 
-/// What people expect of such files, if they do not look for the best.
-std::string expected_rounding(const std::string& target) {
-  const auto parsed = parse_target(target);
-  return parsed && parsed->packer ? std::string(parsed->packer->usual_rounding()) : "";
+/// What a target itself says of how it is rounded; empty: nothing.
+Result<std::string> expected_rounding(const std::string& text) {
+  if (text.empty()) return "";
+  NIBBLE_TRY(const Target target, parse_target(text));
+  if (!rounds(target)) return "nearest";
+  return std::string(target.packer ? target.packer->usual_rounding() : "");
 }
 
 /// The recipe with its target filled in from --to.
 Result<Recipe> recipe_of(const QuantizeOptions& options, bool plan_only, Progress& progress) {
   if (options.fast && !options.recipe.empty())
     return fail(ErrorCode::invalid, "--fast and --recipe {}: choose one", options.recipe);
-  std::string text = options.recipe;
-  if (text.empty() && !options.target.empty() && !rounds(options.target)) text = "nearest";
-  if (text.empty()) text = expected_rounding(options.target);
+  NIBBLE_TRY(std::string text, expected_rounding(options.target));
+  if (!options.recipe.empty()) text = options.recipe;
   if (text.empty()) {
     UsualRecipe usual = usual_recipe(options);
     if (!plan_only) progress.note(usual.reason);

@@ -79,6 +79,7 @@ Status write_output(Job& job, const QuantizeOptions& options, Writer& writer,
   NIBBLE_DO(job.destination->complete(report, pool, progress));
   if (progress.cancelled()) return fail(ErrorCode::cancelled, "stopped");
   NIBBLE_TRY(report.files, writer.finish());
+  report.output = job.plan.target.packer ? options.output : report.files.front();
   job.journal->remove();
   return {};
 }

@@ -7,6 +7,7 @@ import json
 import pathlib
 import random
 import shlex
+import shutil
 import struct
 import subprocess
 import sys
@@ -85,7 +86,9 @@ class Test:
     def shards(self):
         one, many, other = (self.folder / name for name in ("one", "many", "other"))
         self.quantize(one, "gptq:int4-g32", "--calib", self.words, "--threads", "1")
-        self.quantize(many, "gptq:int4-g32", "--calib", self.words, "--threads", "3", "--split", "200kB")
+        said = self.nibble("quantize", self.model, "-o", many, "--to", "gptq:int4-g32", "--recipe", "nearest", "--split", "200kB")
+        self.check(f"the directory is named, not its shards: {said}", f"{many} in " in said and ".safetensors" not in said)
+        self.quantize(many, "gptq:int4-g32", "--calib", self.words, "--threads", "3", "--split", "200kB", "--force")
         index = json.loads((many / "model.safetensors.index.json").read_text())
         self.check("several shards", len(set(index["weight_map"].values())) > 1)
         self.check("the index names every tensor", set(index["weight_map"]) == set(stored(many)))
@@ -143,6 +146,7 @@ class Test:
     def refusals(self):
         out = self.folder / "out"
         self.refused("unknown scheme", "nothing is written as 'gtpq'", "quantize", self.model, "-o", out, "--to", "gtpq:int4")
+        self.check("and nothing is estimated before", "\n" not in self.nibble("quantize", self.model, "-o", out, "--to", "Q4_L", expect=2).strip())
         self.refused("unknown type", "int5", "quantize", self.model, "-o", out, "--to", "gptq:int5")
         self.refused("groups that do not fit", "no multiple", "quantize", self.model, "-o", out, "--to", "gptq:int4-g128", "--recipe", "nearest")
         self.refused("another format", "stays unquantized", "quantize", self.model, "-o", out, "--to", "awq:int4-g32", "--override", "ffn_up=q8_0")
@@ -159,6 +163,45 @@ class Test:
         self.check("what was there is as it was", (mine / "letter.txt").read_text() == "dear")
 
 
+    def damaged_sources(self):
+        """One line for whatever is wrong with a checkpoint that is to be read."""
+        good, bad = self.folder / "good", self.folder / "bad"
+        self.quantize(good, "gptq:int4-g32-actorder", "--recipe", "gptq", "--calib", self.words, "--split", "200kB")
+        shards = sorted(path.name for path in good.glob("*.safetensors"))
+
+        def settings(change):
+            config = json.loads((bad / "config.json").read_text())
+            change(config["quantization_config"])
+            (bad / "config.json").write_text(json.dumps(config))
+
+        def shorten():
+            data = (bad / shards[0]).read_bytes()
+            (bad / shards[0]).write_bytes(data[:len(data) // 2])
+
+        def hide(name):  # a tensor, by a name of the same length
+            for shard in shards:
+                data = (bad / shard).read_bytes()
+                (bad / shard).write_bytes(data.replace(b'"' + name + b'"', b'"' + name[:-1] + b'_"'))
+            index = bad / "model.safetensors.index.json"
+            index.write_bytes(index.read_bytes().replace(name + b'"', name[:-1] + b'_"'))
+
+        for what, says, damage in (
+                ("a config of other bits", "expected", lambda: settings(lambda c: c.update(bits=8))),
+                ("a config of other groups", "expected", lambda: settings(lambda c: c.update(group_size=64))),
+                ("a config of another scheme", "qweight", lambda: settings(lambda c: c.update(quant_method="awq", version="gemm"))),
+                ("an unknown scheme", "quant_method 'exl9'; nibble reads: gptq", lambda: settings(lambda c: c.update(quant_method="exl9"))),
+                ("a config of nothing that is there", "no tensor is stored so", lambda: settings(lambda c: c.update(quant_method="bitsandbytes"))),
+                ("no g_idx", "mlp.down_proj.g_idx' is missing", lambda: hide(b"model.layers.0.mlp.down_proj.g_idx")),
+                ("half a shard", shards[0], shorten),
+                ("no shard", shards[0], lambda: (bad / shards[0]).unlink())):
+            shutil.copytree(good, bad)
+            damage()
+            for command in (("inspect", bad), ("eval", bad, "--text", self.words), ("quantize", bad, "-o", self.folder / "out.gguf", "--to", "Q8_0")):
+                said = self.nibble(*command, expect=2)
+                self.check(f"{what}: {command[0]}: {said}", says in said and said.startswith("nibble: ") and said.count("\n") == 1)
+            shutil.rmtree(bad)
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         test = Test(Program(sys.argv[1]), pathlib.Path(folder))
@@ -168,6 +211,7 @@ def main():
         test.static_inputs()
         test.again()
         test.refusals()
+        test.damaged_sources()
         sys.exit("\n".join(test.wrong) or 0)
 
 

@@ -19,6 +19,7 @@ const std::map<std::string_view, std::vector<std::string>>& texts() {
       {"compressed-tensors",
        {"w4a16", "w4a16-g32-asym", "w4a16-gchannel", "w8a16", "w8a16-g64", "w8a8", "fp8",
         "fp8-static", "mxfp4", "nvfp4"}},
+      {"fp8", {}},  // nibble only reads them
       {"mlx", {"int4", "int2-g32", "int3-g128"}}};
   return all;
 }

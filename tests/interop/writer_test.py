@@ -4,7 +4,7 @@
 Both sides run it in float32. The mean KL divergence of their predictions may be 1e-4 where only weights are quantized (GPTQ's and
 AWQ's packages multiply codes and scales in fp16, the others in float32), 1e-3 where activations are rounded too.
 
---model PATH takes a checkpoint with 4 windows of 256 tokens instead of a small random one. --fault shows that a wrong file is
+--model PATH takes a checkpoint with 4 windows of 256 tokens instead of a small random one, --quantized PATH one that is finished. --fault shows that a wrong file is
 found: one scale of a matrix in eight is then a tenth larger.
 """
 import argparse
@@ -46,6 +46,14 @@ def settings(folder):
     return None
 
 
+def compute_in_float32(judge):
+    """bitsandbytes' layers of 4 bits compute in what config.json says, bfloat16, whatever `dtype` is."""
+    for module in judge.modules():
+        if getattr(module, "compute_dtype", None) is not None:
+            module.compute_dtype = module.weight.quant_state.dtype = torch.float32
+    return judge
+
+
 def spoil(folder):
     """One scale in eight a tenth larger, in the first matrix that has any."""
     path = folder / "model.safetensors"
@@ -71,6 +79,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("target")
     parser.add_argument("--model")
+    parser.add_argument("--quantized")
     parser.add_argument("--recipe", help="gptq where the target needs calibration, else nearest")
     parser.add_argument("--fault", action="store_true")
     arguments = parser.parse_args()
@@ -80,16 +89,17 @@ def main():
     bound = 1e-3 if arguments.target in ROUNDED_INPUTS else 1e-4
     with common.scratch() as folder:
         folder = pathlib.Path(folder)
-        model, quantized = source(arguments, folder), folder / "quantized"
-        common.nibble("quantize", model, "-o", quantized, "--to", arguments.target, "--recipe", recipe)
-        vocab = json.loads((model / "config.json").read_text())["vocab_size"]
-        windows = np.random.default_rng(5).integers(3, vocab, (WINDOWS, TOKENS if arguments.model else 48))
+        quantized = pathlib.Path(arguments.quantized or folder / "quantized")
+        if not arguments.quantized:
+            common.nibble("quantize", source(arguments, folder), "-o", quantized, "--to", arguments.target, "--recipe", recipe)
+        vocab = json.loads((quantized / "config.json").read_text())["vocab_size"]
+        windows = np.random.default_rng(5).integers(3, vocab, (WINDOWS, TOKENS if arguments.model or arguments.quantized else 48))
         mine = [torch.from_numpy(logits_test.nibble_logits(quantized, ids, folder)) for ids in windows]
         if arguments.fault:
             spoil(quantized)
         more = settings(quantized)
-        judge = transformers.AutoModelForCausalLM.from_pretrained(
-            quantized, device_map="cpu", dtype=torch.float32, **({"quantization_config": more} if more else {})).eval()
+        judge = compute_in_float32(transformers.AutoModelForCausalLM.from_pretrained(
+            quantized, device_map="cpu", dtype=torch.float32, **({"quantization_config": more} if more else {})).eval())
         with torch.no_grad():
             theirs = [judge(torch.tensor(ids)[None]).logits[0].float() for ids in windows]
         a, b = (torch.log_softmax(torch.cat(x), -1) for x in (theirs, mine))

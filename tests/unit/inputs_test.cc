@@ -73,6 +73,11 @@ TEST(Inputs, EightBitFloatsAreTheNearest) {
               ElementsAre(896, -896, 20));
 }
 
+TEST(Inputs, EightBitFloatsMayHaveAScaleAGroup) {
+  EXPECT_THAT(rounded({.kind = Kind::fp8, .group = 2}, {448, 19, 896, 19, 4480}),
+              ElementsAre(448, 20, 896, 20, 4480));
+}
+
 TEST(Inputs, FourBitFloatsHaveAScaleAGroup) {
   const std::vector<float> sizes = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
   std::vector<float> values = {6,    -6,   0.25f, 0.75f, -1.25f, 1.75f,

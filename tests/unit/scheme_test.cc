@@ -8,6 +8,7 @@
 #include <random>
 
 #include "base/half.h"
+#include "format/bits.h"
 #include "support/checkpoints.h"
 #include "support/temp_dir.h"
 
@@ -146,10 +147,11 @@ class SchemeTest : public ::testing::Test {
     parts_["x.g_idx"] = part("I32", {t.columns}, index);
   }
 
-  static std::string gptq(unsigned bits, int group, bool symmetric, const char* label = "gptq") {
+  static std::string gptq(unsigned bits, int group, bool symmetric, const char* label = "gptq",
+                          const char* more = "") {
     return fmt::format(
-        R"({{"quant_method":"gptq","bits":{},"group_size":{},"sym":{},"checkpoint_format":"{}"}})",
-        bits, group, symmetric, label);
+        R"({{"quant_method":"gptq","bits":{},"group_size":{},"sym":{},"checkpoint_format":"{}"{}}})",
+        bits, group, symmetric, label, more);
   }
 
   TempDir dir_;
@@ -192,6 +194,30 @@ TEST_F(SchemeTest, GptqActOrderKeepsEachColumnInItsGroup) {
   std::shuffle(truth.group_of.begin(), truth.group_of.end(), random);
   put_gptq(truth, 1);
   expect_values(gptq(4, 32, true), truth, "int4_g32");
+  parts_.erase("x.g_idx");  // without which nobody knows
+  expect_error(gptq(4, 32, true, "gptq", R"(,"desc_act":true)"), "tensor 'x.g_idx' is missing");
+}
+
+TEST_F(SchemeTest, GptqNeedsNoGroupsOfColumnsInTheirOrder) {
+  const Truth truth(8, 128, 32, 4, true);
+  put_gptq(truth, 1);
+  parts_.erase("x.g_idx");
+  expect_values(gptq(4, 32, true, "gptq", R"(,"desc_act":false)"), truth, "int4_g32");
+}
+
+// What config.json says is about all tensors: others beside them are of another scheme, or of none.
+TEST_F(SchemeTest, ConfigsThatAreOfOtherTensors) {
+  const Truth truth(32, 128, 32, 4, true);
+  put_gptq(truth, 1);
+  const std::string bnb = R"({"quant_method":"bitsandbytes"})";
+  expect_error(R"({"quant_method":"awq","bits":4,"group_size":32})",
+               "'x.scales' is F16 [4, 32], expected number [0, 256]");
+  expect_error(bnb, "config.json says that it is quantized (bitsandbytes), but no tensor is");
+  parts_["y.SCB"] = part("F32", {1}, std::vector<float>{1});
+  parts_["y.weight"] = part("I8", {1, 32}, std::vector<std::int8_t>(32, 1));
+  expect_error(gptq(4, 32, true), "tensor 'y.weight': has dtype 'I8'");
+  expect_error(bnb, "tensor 'x.g_idx': has dtype 'I32'");
+  expect_error("null", "tensor 'x.g_idx': has dtype 'I32'");
 }
 
 // Labels are often wrong: symmetric grids have one zero point, of others the codes lie around it.
@@ -403,6 +429,33 @@ TEST_F(CompressedTest, Integers) {
   expect_error(settings_, "tensor 'x.weight_shape' is missing");
 }
 
+TEST_F(CompressedTest, ActOrderKeepsEachColumnInItsGroup) {
+  Truth truth(32, 128, 32, 4);
+  std::mt19937 random(3);
+  std::shuffle(truth.group_of.begin(), truth.group_of.end(), random);
+  put_integers(truth, true);
+  std::vector<std::int32_t> index(truth.group_of.begin(), truth.group_of.end());
+  parts_["x.weight_g_idx"] = part("I32", {128}, index);
+  const auto settings = [](const char* order) {
+    return fmt::format(
+        R"({{"quant_method":"compressed-tensors","config_groups":{{"g":{{"targets":["Linear"],)"
+        R"("weights":{{"type":"int","num_bits":4,"actorder":{}}}}}}}}})",
+        order);
+  };
+  expect_values(settings("\"group\""), truth, "int4_g32_zp");
+  index[7] = 4;
+  parts_["x.weight_g_idx"] = part("I32", {128}, index);
+  expect_error(settings("\"group\""), "column 7 is of group 4, there are 4");
+  parts_.erase("x.weight_g_idx");
+  expect_error(settings("\"group\""), "tensor 'x.weight_g_idx' is missing");
+  expect_error(settings("true"), "tensor 'x.weight_g_idx' is missing");
+  expect_error(settings("7"), "field 'actorder' is number");
+  const Truth own(32, 128, 32, 4);
+  put_integers(own, true);
+  for (const char* order : {"null", "false", "\"weight\"", "\"static\""})
+    expect_values(settings(order), own, "int4_g32_zp");
+}
+
 TEST_F(CompressedTest, BytesAndFloats) {
   constexpr std::size_t kRows = 4, kColumns = 64;
   std::vector<std::uint8_t> codes(kRows * kColumns);
@@ -596,6 +649,51 @@ TEST_F(CompressedInputsTest, HostileSettingsNameTheField) {
   expect_error(settings_of(group("null", "int", -1)), "weights: field 'num_bits' is number");
   expect_error(R"({"quant_method":"compressed-tensors","config_groups":3})",
                "field 'config_groups' is number");
+}
+
+TEST_F(SchemeTest, EightBitFloatsInBlocks) {
+  constexpr std::size_t kRows = 5, kColumns = 96;
+  std::vector<std::uint8_t> codes(kRows * kColumns);
+  for (std::size_t i = 0; i < codes.size(); ++i) {
+    codes[i] = std::uint8_t(i * 3);
+    if ((codes[i] & 127) == 127) codes[i] = 1;  // no number
+  }
+  std::vector<float> scales(3 * 2);
+  for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = std::ldexp(1.0f, int(i) - 3);
+  const auto settings = [](const char* block, const char* more = "") {
+    return fmt::format(R"({{"quant_method":"fp8","weight_block_size":{}{}}})", block, more);
+  };
+  const auto expect = [&](const std::string& text, auto scale) {
+    expect_values(text, kRows, kColumns, "fp8_g32_f32", "quantization_config",
+                  [&](std::size_t r, std::size_t j) {
+                    return scale(r, j) * e4m3_to_f32(codes[r * kColumns + j]);
+                  });
+  };
+  parts_["x.weight"] = part("F8_E4M3", {kRows, kColumns}, codes);
+  parts_["x.weight_scale_inv"] = part("F32", {3, 2}, scales);
+  expect(settings("[2,64]"),
+         [&](std::size_t r, std::size_t j) { return scales[r / 2 * 2 + j / 64]; });
+  EXPECT_EQ(inputs_, (InputRounding{.kind = InputRounding::Kind::fp8, .group = 64}));
+  expect_error(settings("[2,32]"), "'x.weight_scale_inv' is F32 [3, 2], expected number [3, 3]");
+  expect_error(settings("[2,48]"), "'weight_block_size': 48 columns, nibble reads multiples of 32");
+  for (const char* bad : {"[2]", "[0,64]", "[2,-64]", "64"})
+    expect_error(settings(bad), "'weight_block_size' is not rows and columns");
+  expect_error(settings("null"), "'x.weight_scale_inv' is F32 [3, 2]");
+  expect_error(settings("[2,64]", R"(,"fmt":"e5m2")"), "field 'fmt': 'e5m2'");
+  expect_error(settings("[2,64]", R"(,"activation_scheme":"odd")"), "'activation_scheme': 'odd'");
+
+  const std::string fixed = R"(,"activation_scheme":"static")";
+  expect_error(settings("[2,64]", fixed.c_str()), "tensor 'x.activation_scale' is missing");
+  parts_["x.activation_scale"] = part("F32", {}, std::vector<float>{0});
+  expect_error(settings("[2,64]", fixed.c_str()),
+               "'x.activation_scale': 0, expected a number above 0");
+  parts_["x.activation_scale"] = part("BF16", {1}, std::vector<std::uint16_t>{0x4000});
+  parts_["x.weight_scale_inv"] = part("F32", {}, std::vector<float>{0.5f});
+  expect(settings("null", fixed.c_str()), [](std::size_t, std::size_t) { return 0.5f; });
+  EXPECT_EQ(inputs_, (InputRounding{.kind = InputRounding::Kind::fp8, .scale = 2}));
+  codes[9] = 0xff;
+  parts_["x.weight"] = part("F8_E4M3", {kRows, kColumns}, codes);
+  expect_error(settings("null", fixed.c_str()), "not finite");
 }
 
 TEST_F(SchemeTest, Mlx) {

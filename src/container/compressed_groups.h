@@ -1,6 +1,7 @@
-// What compressed-tensors' configuration says of the inputs of quantized layers:
+// What compressed-tensors' configuration says of quantized layers, and their tensors do not:
 //
-//   "config_groups": {"group_0": {"targets": ["Linear"], "weights": {"num_bits", "type", ...},
+//   "config_groups": {"group_0": {"targets": ["Linear"],
+//                                 "weights": {"num_bits", "type", "actorder", ...},
 //                                 "input_activations": {"num_bits", "type", "symmetric",
 //                                 "strategy",
 //                                                       "group_size", "dynamic", "scale_dtype"}}}
@@ -18,15 +19,19 @@
 
 namespace nibble {
 
-class CompressedInputs {
+class CompressedGroups {
  public:
   /// Hostile input: errors name the group and the field. What nibble cannot do is a note.
-  static Result<CompressedInputs> parse(const Json& settings);
+  static Result<CompressedGroups> parse(const Json& settings);
 
   /// How the inputs of stem.weight are rounded, whose codes are of `type` ("int", "float") and
   /// `bits`. Errors: a scale that is missing or not above 0.
   Result<InputRounding> of(const std::string& stem, std::string_view type, std::uint64_t bits,
                            const RawTensors& tensors);
+
+  /// Whether the columns of stem.weight are in an order that X.weight_g_idx tells ("group", which
+  /// others call "dynamic"); "weight" means that only whoever rounded them took another order.
+  bool act_order(const std::string& stem, std::string_view type, std::uint64_t bits) const;
 
   const std::vector<std::string>& notes() const { return notes_; }
 
@@ -35,6 +40,7 @@ class CompressedInputs {
     std::set<std::string> targets = {};
     std::string type = {};  // of the weights
     std::uint64_t bits = 0;
+    bool act_order = false;
     InputRounding::Kind kind = InputRounding::Kind::none;
     bool stored = false;  // the scale is a tensor
   };

@@ -1,4 +1,4 @@
-#include "container/compressed_inputs.h"
+#include "container/compressed_groups.h"
 
 #include <algorithm>
 #include <cmath>
@@ -20,12 +20,13 @@ Result<const Json*> object_or_null(const Json& json, const char* field) {
               found->type_name());
 }
 
-/// "false", "true", or a word.
-Result<std::string> dynamic_of(const Json& json) {
-  const auto found = json.find("dynamic");
-  if (found != json.end() && found->is_string()) return found->get<std::string>();
-  NIBBLE_TRY(const bool dynamic, json_bool_or(json, "dynamic", false));
-  return dynamic ? "true" : "false";
+/// "false", "true", or a word; "false" where there is nothing.
+Result<std::string> word_or_bool(const Json& json, const char* field) {
+  const auto found = json.find(field);
+  if (found == json.end() || found->is_null()) return "false";
+  if (found->is_string()) return found->get<std::string>();
+  NIBBLE_TRY(const bool value, json_bool_or(json, field, false));
+  return value ? "true" : "false";
 }
 
 struct Settings {
@@ -55,14 +56,14 @@ Result<Settings> read_settings(const Json& json) {
   NIBBLE_TRY(out.strategy, json_string_or(json, "strategy", "tensor"));
   NIBBLE_TRY(out.group, json_number_or(json, "group_size", 0));
   NIBBLE_TRY(out.scales, json_string_or(json, "scale_dtype", ""));
-  NIBBLE_TRY(out.dynamic, dynamic_of(json));
+  NIBBLE_TRY(out.dynamic, word_or_bool(json, "dynamic"));
   return out;
 }
 
 }  // namespace
 
-Result<CompressedInputs> CompressedInputs::parse(const Json& settings) {
-  CompressedInputs out;
+Result<CompressedGroups> CompressedGroups::parse(const Json& settings) {
+  CompressedGroups out;
   NIBBLE_TRY_IN("config.json", const Json* cache, object_or_null(settings, "kv_cache_scheme"));
   if (cache) out.notes_.push_back("config.json rounds keys and values, which nibble does not do");
   NIBBLE_TRY_IN("config.json", const Json* groups, object_or_null(settings, "config_groups"));
@@ -72,7 +73,7 @@ Result<CompressedInputs> CompressedInputs::parse(const Json& settings) {
   return out;
 }
 
-Status CompressedInputs::read_group(const std::string& name, const Json& json) {
+Status CompressedGroups::read_group(const std::string& name, const Json& json) {
   if (!json.is_object())
     return fail(ErrorCode::unsupported, "is {}, expected an object", json.type_name());
   Group group;
@@ -83,6 +84,8 @@ Status CompressedInputs::read_group(const std::string& name, const Json& json) {
   if (weights) {
     NIBBLE_TRY_IN("weights", group.type, json_string_or(*weights, "type", "int"));
     NIBBLE_TRY_IN("weights", group.bits, json_uint_or(*weights, "num_bits", 8));
+    NIBBLE_TRY_IN("weights", const std::string order, word_or_bool(*weights, "actorder"));
+    group.act_order = order == "group" || order == "dynamic" || order == "true";
   }
   NIBBLE_TRY(const Json* inputs, object_or_null(json, "input_activations"));
   if (inputs) NIBBLE_DO_IN("input_activations", read_inputs(name, *inputs, group));
@@ -96,7 +99,7 @@ Status CompressedInputs::read_group(const std::string& name, const Json& json) {
   return {};
 }
 
-Status CompressedInputs::read_inputs(const std::string& name, const Json& json, Group& group) {
+Status CompressedGroups::read_inputs(const std::string& name, const Json& json, Group& group) {
   NIBBLE_TRY(const Settings s, read_settings(json));
   group.kind = s.kind();
   group.stored = s.strategy != "token";
@@ -110,7 +113,7 @@ Status CompressedInputs::read_inputs(const std::string& name, const Json& json, 
 }
 
 /// nullptr: nibble cannot tell.
-const CompressedInputs::Group* CompressedInputs::group_of(const std::string& stem,
+const CompressedGroups::Group* CompressedGroups::group_of(const std::string& stem,
                                                           std::string_view type,
                                                           std::uint64_t bits) const {
   const auto named =
@@ -125,7 +128,13 @@ const CompressedInputs::Group* CompressedInputs::group_of(const std::string& ste
   return found;
 }
 
-Result<InputRounding> CompressedInputs::of(const std::string& stem, std::string_view type,
+bool CompressedGroups::act_order(const std::string& stem, std::string_view type,
+                                 std::uint64_t bits) const {
+  const Group* group = group_of(stem, type, bits);
+  return group && group->act_order;
+}
+
+Result<InputRounding> CompressedGroups::of(const std::string& stem, std::string_view type,
                                            std::uint64_t bits, const RawTensors& tensors) {
   const bool some =
       std::ranges::any_of(groups_, [](const Group& g) { return g.kind != Kind::none; });
