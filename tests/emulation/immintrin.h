@@ -56,6 +56,7 @@ NIBBLE_EMULATED void _mm512_storeu_ps(void* p, __m512 x) { memcpy(p, &x, sizeof 
 NIBBLE_EMULATED __m128i _mm_loadu_si128(const void* p) { return Lanes<int32_t, 4>::from(p); }
 NIBBLE_EMULATED __m256i _mm256_loadu_si256(const void* p) { return Lanes<int32_t, 8>::from(p); }
 NIBBLE_EMULATED __m512i _mm512_loadu_si512(const void* p) { return Lanes<int32_t, 16>::from(p); }
+NIBBLE_EMULATED void _mm512_storeu_si512(void* p, __m512i x) { memcpy(p, &x, sizeof x); }
 NIBBLE_EMULATED void _mm_storeu_si128(void* p, __m128i x) { memcpy(p, &x, sizeof x); }
 NIBBLE_EMULATED void _mm256_storeu_si256(void* p, __m256i x) { memcpy(p, &x, sizeof x); }
 
@@ -151,6 +152,11 @@ NIBBLE_EMULATED __m128i _mm512_cvtsepi32_epi8(__m512i x) {
 NIBBLE_EMULATED __m512i _mm512_add_epi32(__m512i x, __m512i y) { return x + y; }
 NIBBLE_EMULATED __m512i _mm512_mullo_epi32(__m512i x, __m512i y) { return x * y; }
 NIBBLE_EMULATED __m512i _mm512_and_si512(__m512i x, __m512i y) { return x & y; }
+NIBBLE_EMULATED __m512i _mm512_or_si512(__m512i x, __m512i y) { return x | y; }
+NIBBLE_EMULATED __m512i _mm512_slli_epi16(__m512i x, unsigned n) {
+  const auto words = Lanes<uint16_t, 32>::of(x);
+  NIBBLE_MAKE(uint16_t, 32, words.at[i] << n);
+}
 NIBBLE_EMULATED __m512i _mm512_slli_epi32(__m512i x, unsigned n) { return x << int(n); }
 NIBBLE_EMULATED __m512i _mm512_srli_epi16(__m512i x, unsigned n) {
   const auto words = Lanes<uint16_t, 32>::of(x);
