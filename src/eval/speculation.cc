@@ -22,7 +22,8 @@ Result<std::vector<Token>> read_prompt(const BenchmarkOptions& options,
 }
 
 MeasuredRate rate_of(std::vector<double> rounds) {
-  MeasuredRate out{.rounds = rounds};
+  MeasuredRate out;
+  out.rounds = rounds;
   std::sort(rounds.begin(), rounds.end());
   out.tokens_per_second = quantile(rounds, 0.5);
   return out;

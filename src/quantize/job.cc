@@ -99,7 +99,7 @@ void add_provenance(Job& job) {
     made += fmt::format(" {} {} {}", digest(job.windows->sha256), job.windows->tokens(),
                         std::filesystem::path(job.windows->name).filename().string());
   else if (job.importance)
-    made += " " + digest(job.importance->sha256);
+    made += fmt::format(" {}", digest(job.importance->sha256));
   metadata.set(kRecipeKey, made);
   if (!job.importance) return;
   const Imatrix& imatrix = job.importance->imatrix;
