@@ -14,8 +14,8 @@
 
 #include <math.h>
 
-#include "kernel/coded.h"
 #include "kernel/ops.h"
+#include "kernel/sums.h"
 
 namespace nibble::NIBBLE_ISA {
 namespace {
@@ -159,7 +159,12 @@ struct CodedCache {
     for (int64_t b = 0; b < blocks; ++b, unit += kUnitBytes) {
       const auto* x = q.codes + row * q.width + b * kCacheBlock;
       Dot dot[T];
-      for (int t = 0; t < T; ++t) dot[t].clear();
+      int32_t lacks[T];
+      for (int t = 0; t < T; ++t) {
+        const int32_t* sums = q.sums + ((row + t) * q.width + b * kCacheBlock) / 16;
+        lacks[t] = (Dot::kShift - kBias) * (sums[0] + sums[1]);
+        dot[t].start(lacks[t]);
+      }
 #pragma GCC unroll 4
       for (int g = 0; g < kCacheBlock / 8; ++g) {
         Codes c0, c1;
@@ -168,16 +173,14 @@ struct CodedCache {
         for (int step = 0; step < Dot::kSteps; ++step) {
           const auto& operand = Dot::operand(step, c0, c1);
           const auto* at = x + g * 8 + step * (8 / Dot::kSteps);
-          for (int t = 0; t < T; ++t) dot[t].add(operand, at + t * q.width);
+          for (int t = 0; t < T; ++t)
+            dot[t].add(operand, reinterpret_cast<const uint8_t*>(at + t * q.width), 4);
         }
       }
       const F d = load_fp16(scales + b * 16);
-      for (int t = 0; t < T; ++t) {
-        const int32_t* sums = q.sums + ((row + t) * q.width + b * kCacheBlock) / 16;
-        const I total =
-            add_int(dot[t].total(), splat_int((Dot::kShift - kBias) * (sums[0] + sums[1])));
-        sum[t] = fma(to_float(total), mul(d, splat(q.scales[(row + t) * blocks + b])), sum[t]);
-      }
+      for (int t = 0; t < T; ++t)
+        sum[t] = fma(to_float(dot[t].total(lacks[t])),
+                     mul(d, splat(q.scales[(row + t) * blocks + b])), sum[t]);
     }
   }
 
