@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""scheme_test.py CASE: a checkpoint that bitsandbytes quantized, or one of FP8 in blocks, read by nibble.
+"""scheme_test.py CASE: a checkpoint that bitsandbytes quantized, read by nibble.
 
 4 bits: bitsandbytes itself gives back the values of its matrices; Transformers runs a model of just these in float32, and
 nibble's logits must agree within the bound of logits_test.py: a wrong level, scale or order of one matrix is far beyond it.
@@ -7,8 +7,6 @@ nibble's logits must agree within the bound of logits_test.py: a wrong level, sc
 8 bits round the inputs of matrices too, so bitsandbytes runs its model itself. A value between two codes can fall to either
 with the order of float32 sums; every later token sees that, and its own values fall otherwise. So the bound holds for the
 eighth of the tokens that agree best. A rounding of another kind is wrong in every token, by a hundred times the bound.
-
-FP8 in blocks is expanded by Transformers, and by nibble into a GGUF, which says nothing of inputs; so both run the same values.
 
 --fault shows that: one scale of one matrix is then off by one part in a thousand, or the threshold of outliers is not read.
 """
@@ -18,7 +16,6 @@ import sys
 
 import bitsandbytes
 import numpy as np
-import safetensors.torch
 import torch
 import transformers
 from bitsandbytes._ops import register_kernel
@@ -65,43 +62,6 @@ def plain_model(quantized, original):
     return original
 
 
-def bitsandbytes_case(case, original, folder, fault, checks):
-    """The checkpoint, a model that judges it, and the share of tokens that must agree."""
-    quantized = transformers.AutoModelForCausalLM.from_pretrained(
-        folder / "model", device_map="cpu", dtype=torch.float32,
-        quantization_config=transformers.BitsAndBytesConfig(**CASES[case]))
-    quantized.save_pretrained(folder / "quantized")
-    if fault and "load_in_8bit" in CASES[case]:
-        config = json.loads((folder / "quantized" / "config.json").read_text())
-        del config["quantization_config"]["llm_int8_threshold"]
-        (folder / "quantized" / "config.json").write_text(json.dumps(config))
-    layers = sum(values(m) is not None for m in quantized.modules())
-    checks.equal("quantized layers", layers, 14)
-    if "load_in_8bit" in CASES[case]:
-        return folder / "quantized", quantized, 1 / 8
-    return folder / "quantized", plain_model(quantized, original), 1
-
-
-def fp8_case(original, folder):
-    """The same of FP8 in blocks of 32 x 64."""
-    rows, columns = 32, 64
-    tensors = original.state_dict()
-    for name in [n for n in tensors if n.endswith("_proj.weight")]:
-        weight = tensors[name]
-        blocks = weight.unflatten(0, (-1, rows)).unflatten(-1, (-1, columns))
-        scales = blocks.abs().amax((1, 3)) / 448
-        tensors[name] = (blocks / scales[:, None, :, None]).reshape(weight.shape).to(torch.float8_e4m3fn)
-        tensors[name + "_scale_inv"] = scales
-    path = folder / "quantized"
-    path.mkdir()
-    safetensors.torch.save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((folder / "model" / "config.json").read_text())
-    config["quantization_config"] = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [rows, columns]}
-    (path / "config.json").write_text(json.dumps(config))
-    common.nibble("quantize", path, "-o", folder / "expanded.gguf", "--to", "F32")
-    return folder / "expanded.gguf", transformers.AutoModelForCausalLM.from_pretrained(path, device_map="cpu", dtype=torch.float32).eval(), 1
-
-
 def main():
     torch.set_num_threads(1)
     case, fault = sys.argv[1], "--fault" in sys.argv
@@ -112,10 +72,23 @@ def main():
     with common.scratch() as folder:
         folder = pathlib.Path(folder)
         original.save_pretrained(folder / "model")
-        path, judge, share = fp8_case(original, folder) if case == "fp8" else bitsandbytes_case(case, original, folder, fault, checks)
-        ours = logits_test.nibble_logits(path, ids, folder)
-        if fault and share == 1:
-            judge.model.layers[0].mlp.up_proj.weight.data[3] *= 1.001
+        quantized = transformers.AutoModelForCausalLM.from_pretrained(
+            folder / "model", device_map="cpu", dtype=torch.float32,
+            quantization_config=transformers.BitsAndBytesConfig(**CASES[case]))
+        quantized.save_pretrained(folder / "quantized")
+        if fault and "load_in_8bit" in CASES[case]:
+            config = json.loads((folder / "quantized" / "config.json").read_text())
+            del config["quantization_config"]["llm_int8_threshold"]
+            (folder / "quantized" / "config.json").write_text(json.dumps(config))
+        ours = logits_test.nibble_logits(folder / "quantized", ids, folder)
+        layers = sum(values(m) is not None for m in quantized.modules())
+        checks.equal("quantized layers", layers, 14)
+        if "load_in_8bit" in CASES[case]:
+            judge, share = quantized, 1 / 8
+        else:
+            judge, share = plain_model(quantized, original), 1
+            if fault:
+                judge.model.layers[0].mlp.up_proj.weight.data[3] *= 1.001
         with torch.no_grad():
             theirs = judge(torch.tensor(ids)[None]).logits[0].numpy()
         errors = np.abs(ours - theirs).max(axis=1) / np.abs(theirs).max()

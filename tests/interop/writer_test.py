@@ -46,12 +46,16 @@ def settings(folder):
     return None
 
 
-def compute_in_float32(judge):
-    """bitsandbytes' layers of 4 bits compute in what config.json says, bfloat16, whatever `dtype` is."""
+def in_float32(judge):
+    """Packages leave unquantized tensors in the checkpoint's bfloat16 and compute in that, whatever `dtype` says: the same values."""
+    for parameter in judge.parameters():
+        if parameter.dtype == torch.bfloat16:
+            parameter.data = parameter.data.float()
     for module in judge.modules():
-        if getattr(module, "compute_dtype", None) is not None:
+        if getattr(module, "compute_dtype", None) is not None:  # bitsandbytes' layers of 4 bits
             module.compute_dtype = module.weight.quant_state.dtype = torch.float32
-    return judge
+            module.support_avx512bf16_for_cpu = False
+    return judge.eval()
 
 
 def spoil(folder):
@@ -98,8 +102,8 @@ def main():
         if arguments.fault:
             spoil(quantized)
         more = settings(quantized)
-        judge = compute_in_float32(transformers.AutoModelForCausalLM.from_pretrained(
-            quantized, device_map="cpu", dtype=torch.float32, **({"quantization_config": more} if more else {})).eval())
+        judge = in_float32(transformers.AutoModelForCausalLM.from_pretrained(
+            quantized, device_map="cpu", dtype=torch.float32, **({"quantization_config": more} if more else {})))
         with torch.no_grad():
             theirs = [judge(torch.tensor(ids)[None]).logits[0].float() for ids in windows]
         a, b = (torch.log_softmax(torch.cat(x), -1) for x in (theirs, mine))
