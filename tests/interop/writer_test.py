@@ -52,8 +52,9 @@ def in_float32(judge):
         if parameter.dtype == torch.bfloat16:
             parameter.data = parameter.data.float()
     for module in judge.modules():
-        if getattr(module, "compute_dtype", None) is not None:  # bitsandbytes' layers of 4 bits
-            module.compute_dtype = module.weight.quant_state.dtype = torch.float32
+        state = getattr(getattr(module, "weight", None), "quant_state", None)  # of bitsandbytes' layers of 4 bits
+        if state is not None:
+            module.compute_dtype = state.dtype = torch.float32
             module.support_avx512bf16_for_cpu = False
     return judge.eval()
 
