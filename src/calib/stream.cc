@@ -50,19 +50,30 @@ Status BlockStream::run(bool keep, const TapFunction& tap, const Progress& progr
   return {};
 }
 
-Status BlockStream::enter(int block, bool look, const Progress& progress) {
+Status BlockStream::load(int block) {
   runtime_.reset();
   moments_.clear();
-  NIBBLE_TRY(
-      runtime_,
-      Runtime::load(*model_, {.threads = threads_, .precision = Precision::exact, .block = block}));
-  if (!look) return {};
-  const auto sum = [&](const std::string& tap, const float* values, std::int64_t tokens,
-                       std::int64_t width) {
-    MomentSums& sums = window_ % kHeldOut == kHeldOut - 1 ? held_out_ : train_;
-    sums.add(tap, values, tokens, width, runtime_->pool());
-  };
-  return run(false, sum, progress);
+  return Runtime::load(*model_,
+                       {.threads = threads_, .precision = Precision::exact, .block = block})
+      .map([&](auto&& loaded) { runtime_ = std::move(loaded); });
+}
+
+TapFunction BlockStream::sum() {
+  return
+      [this](const std::string& tap, const float* values, std::int64_t tokens, std::int64_t width) {
+        MomentSums& sums = window_ % kHeldOut == kHeldOut - 1 ? held_out_ : train_;
+        sums.add(tap, values, tokens, width, runtime_->pool());
+      };
+}
+
+Status BlockStream::enter(int block, bool look, const Progress& progress) {
+  NIBBLE_DO(load(block));
+  return look ? run(false, sum(), progress) : Status{};
+}
+
+Status BlockStream::pass(int block, const Progress& progress) {
+  NIBBLE_DO(load(block));
+  return run(true, sum(), progress);
 }
 
 const TapMoments* BlockStream::moments(const std::string& tap) {

@@ -43,9 +43,13 @@ class BlockStream {
                  const ColumnOrder& order = nullptr);
   /// Runs the windows through the block as it now is: the inputs of the next one.
   Status leave(const Progress& progress);
+  /// Both at once, for a block of which nothing is replaced.
+  Status pass(int block, const Progress& progress);
 
  private:
   BlockStream(const Model& model, int threads) : model_(&model), threads_(threads) {}
+  Status load(int block);
+  TapFunction sum();  // into the moments
   Status run(bool keep, const TapFunction& tap, const Progress& progress);
 
   const Model* model_;

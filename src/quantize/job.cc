@@ -347,11 +347,6 @@ Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progres
   const bool wanted = (target.packer ? job.rounder->needs_stats()
                                      : wants_importance(options, job.rounder->needs_stats())) ||
                       !job.transforms.empty();
-  if (budgeted && !job.transforms.empty())
-    return fail(ErrorCode::unsupported,
-                "recipe '{}': a budget chooses formats for the model as it "
-                "is; leave the transforms away, or choose a level with --to",
-                to_string(job.recipe));
   if (wanted && (budgeted || !plan_only)) {
     NIBBLE_DO(plan(job, options, target, overrides));  // finds what cannot be before the long work
     const Status done = calibrate(job, options, progress);
@@ -361,14 +356,15 @@ Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progres
   }
   if (!plan_only) {
     NIBBLE_TRY(job.journal, Journal::open(options.output + ".journal", identity(job, options)));
+    if (job.journal->resumed()) progress.note("going on from where an earlier run was stopped");
   }
   NIBBLE_DO(plan(job, options, target, overrides));
-  if (!job.transforms.empty() && !plan_only) {
-    NIBBLE_DO(transform(job, options, progress));
+  if (budgeted) {
+    NIBBLE_DO(fit(job, options, overrides, progress));  // for the model as it is
     NIBBLE_DO(plan(job, options, target, overrides));
   }
-  if (!budgeted) return {};
-  NIBBLE_DO(fit(job, options, overrides, progress));
+  if (job.transforms.empty() || plan_only) return {};
+  NIBBLE_DO(transform(job, options, progress));
   return plan(job, options, target, overrides);
 }
 

@@ -93,10 +93,8 @@ bool can_go_on(const Job& job, const Error& error) {
 Result<QuantizeReport> run(Job& job, const QuantizeOptions& options, Progress& progress) {
   NIBBLE_DO(prepare(job, options, false, progress));
   note_choices(job, progress);
-  const bool resume = job.journal->resumed();
-  if (resume) progress.note("going on from where an earlier run was stopped");
   QuantizeReport report = report_of(job);
-  NIBBLE_TRY(Writer* const writer, job.destination->create(resume));
+  NIBBLE_TRY(Writer* const writer, job.destination->create(job.journal->resumed()));
   if (const Status written = write_output(job, options, *writer, report, progress); !written) {
     if (can_go_on(job, written.error())) writer->leave();
     return tl::unexpected<Error>(written.error());

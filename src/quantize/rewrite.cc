@@ -36,13 +36,12 @@ class Rewriter {
     const std::size_t blocks = model_.graph().blocks.size();
     progress.begin(fmt::format("choosing scales ({})", transform.id()), blocks, "blocks");
     for (std::size_t b = 0; b < blocks; ++b) {
-      NIBBLE_DO(stream.enter(int(b), true, progress));
+      NIBBLE_DO(stream.pass(int(b), progress));
       for (const Fold& fold : model_.graph().folds) {
         if (layers_.at(fold.from) != int(b)) continue;
         NIBBLE_TRY_IN(fold.from, auto scales, scales_of(transform, fold, stream));
         if (!scales.empty()) out.push_back({&fold, std::move(scales)});
       }
-      NIBBLE_DO(stream.leave(progress));
       progress.update(b + 1);
     }
     progress.end();

@@ -49,11 +49,9 @@ Cost cost_of(const Model& model) {
 }
 
 /// Whether scales may move across the folds. Not where a matrix is quantized already: its values
-/// would leave the grid they lie on. A budget chooses formats for the model as it is, and a scheme
-/// names the rounding that is usual for it.
+/// would leave the grid they lie on. A scheme names the rounding that is usual for it.
 bool may_scale(const Model& model, const QuantizeOptions& options) {
-  const auto target = parse_target(options.target);
-  if (!target || target->packer) return false;
+  if (const auto target = parse_target(options.target); target && target->packer) return false;
   return std::ranges::all_of(model.tensors(),
                              [](const TensorInfo& tensor) { return tensor.format->block() == 1; });
 }

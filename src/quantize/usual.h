@@ -13,7 +13,7 @@ struct UsualRecipe {
 };
 
 /// Error feedback where the model can be run on a text (of its own, if there is none) within
-/// kReasonableSeconds, with AWQ scaling before it for a level of a GGUF whose source is not
+/// kReasonableSeconds, with AWQ scaling before it for a GGUF whose source is not
 /// quantized; else, or with options.fast, importance rounding on the same terms; else nearest
 /// rounding.
 UsualRecipe usual_recipe(const QuantizeOptions& options);

@@ -74,7 +74,7 @@ def main():
         model.mkdir()
         checkpoint.write(model, random.Random(3))
         (folder / "text.txt").write_text(checkpoint.text(1))
-        for options in (["--to", "Q4_K_M", "--recipe", "gptq"], ["--bpw", "6", "--recipe", "gptq"],
+        for options in (["--to", "Q4_K_M", "--recipe", "gptq"], ["--bpw", "6", "--recipe", "awq+gptq"],
                         ["--to", "gptq:int4-g32-actorder", "--recipe", "gptq"]):
             runs = Runs(program, folder, model, [*options, "--calib", folder / "text.txt"])
             begin = time.monotonic()
