@@ -31,16 +31,19 @@ Status check_vocabulary(const std::string& path, const Tokenizer& draft, const T
 
 }  // namespace
 
-Result<std::vector<Token>> LookupDrafter::guess(std::span<const Token> tokens, std::size_t most) {
+std::vector<Token> LookupDrafter::find(std::span<const Token> tokens, std::size_t most) {
+  if (most == 0) return {};
   for (std::size_t count = kLongest; count >= kShortest; --count) {
     if (tokens.size() <= count) continue;
     const std::size_t at = last_occurrence(tokens, count);
     if (at == tokens.size()) continue;
+    std::vector<Token> out;
     const auto rest = tokens.subspan(at + count);
-    const auto found = rest.first(std::min(rest.size(), most));
-    return std::vector<Token>(found.begin(), found.end());
+    for (std::size_t i = 0; i < most; ++i)  // where it ends, it is taken to repeat itself
+      out.push_back(i < rest.size() ? rest[i] : out[i - rest.size()]);
+    return out;
   }
-  return std::vector<Token>();
+  return {};
 }
 
 Result<std::unique_ptr<ModelDrafter>> ModelDrafter::load(const std::string& path,

@@ -29,7 +29,10 @@ class Drafter {
 /// prompt.
 class LookupDrafter final : public Drafter {
  public:
-  Result<std::vector<Token>> guess(std::span<const Token> tokens, std::size_t most) override;
+  static std::vector<Token> find(std::span<const Token> tokens, std::size_t most);
+  Result<std::vector<Token>> guess(std::span<const Token> tokens, std::size_t most) override {
+    return find(tokens, most);
+  }
 };
 
 /// What a smaller model of the same vocabulary would say, greedily.

@@ -7,6 +7,7 @@
 
 #include "base/human.h"
 #include "graph/memory.h"
+#include "graph/speculate.h"
 #include "kernel/caches.h"
 
 namespace nibble {
@@ -44,6 +45,7 @@ Result<std::shared_ptr<ServedModel>> ServedModel::load(const std::string& name,
   const RuntimeOptions runtime_options = {
       .threads = options.threads, .precision = precision_of(options), .cache = options.cache};
   NIBBLE_TRY_IN(path, auto runtime, Runtime::load(model, runtime_options, progress));
+  if (options.scheduler.lookup) NIBBLE_DO_IN(path, check_speculation(*runtime));
   std::shared_ptr<ServedModel> out(new ServedModel(name, std::move(tokenizer), std::move(runtime)));
   out->context_ = context_of(out->config(), options);
   out->bytes_ =

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "eval/metrics.h"
+#include "graph/speculate.h"
 #include "serve/rate.h"
 #include "serve/stop.h"
 
@@ -14,6 +15,8 @@ namespace {
 // A step decodes one token of every sequence that is ready, and fills up with prompts: in portions,
 // so that no prompt keeps the others waiting, and few tokens while others are being written.
 constexpr std::size_t kPromptPortion = 128, kPromptTokens = 256;
+// So many tokens cost about as much as one: what the sequences that write may guess, all together.
+constexpr std::size_t kGuessTokens = 16;
 constexpr const char* kNotFinite = "the model's output is not finite";
 
 /// One choice of a job.
@@ -26,7 +29,8 @@ struct ServedSequence {
         session(runtime, context, std::move(pages)),
         sampler(seeded(job->request.sampler, index)),
         stream(tokenizer),
-        stop(job->request.stop) {
+        stop(job->request.stop),
+        history(job->request.prompt) {
     const auto& prompt = job->request.prompt;
     for (const Token token : prompt) sampler.accept(token);
     const std::size_t computed = std::max(job->request.scored, 1u);
@@ -48,7 +52,17 @@ struct ServedSequence {
   Logits wanted(std::size_t tokens) const {
     const std::size_t end = session.position() + tokens, scored = job->request.scored;
     if (scored > 0) return end + scored > prompt().size() ? Logits::all : Logits::none;
+    if (!in_prompt()) return Logits::all;
     return end >= prompt().size() ? Logits::last : Logits::none;
+  }
+  /// Its last token, and at most `most` guesses of what follows.
+  std::span<const Token> proposal(std::size_t most) {
+    const std::size_t room = session.context() - session.position() - 1;
+    const std::size_t wanted = job->request.limit - generated - 1;
+    guesses = LookupDrafter::find(history, std::min({length.next(), most, room, wanted}));
+    next = {history.back()};
+    next.insert(next.end(), guesses.begin(), guesses.end());
+    return next;
   }
 
   std::shared_ptr<GenerationJob> job;
@@ -59,7 +73,9 @@ struct ServedSequence {
   StopMatcher stop;
   std::optional<Matcher> matcher = {};  // of the grammar, if there is one
   std::uint32_t reused = 0, generated = 0;
-  Token last = 0;              // generated and not yet run
+  std::vector<Token> history;                  // the prompt and what was generated
+  std::vector<Token> guesses = {}, next = {};  // next: the last token and they
+  DraftLength length = {};
   std::size_t portion = 0;     // tokens in the present step
   std::size_t part = 0;        // of the batch
   GenerationEvent event = {};  // made in the present step
@@ -108,6 +124,7 @@ struct Scheduler::State {
   std::vector<Batch::Part> plan();
   Result<Token> pick(ServedSequence& sequence, std::span<const float> logits, bool& complete) const;
   void advance(ServedSequence& sequence);
+  bool take(ServedSequence& sequence, std::span<const float> logits, std::size_t held) const;
   void embed(ServedSequence& sequence);
   void keep_logits(ServedSequence& sequence);
   void score(ServedSequence& sequence, std::span<const float> logits, Token token) const;
@@ -168,17 +185,14 @@ std::vector<Batch::Part> Scheduler::State::plan() {
     s.part = parts.size(), s.portion = tokens.size();
     parts.push_back({&s.session, tokens, s.wanted(tokens.size())});
   };
-  std::vector<ServedSequence*> prompts;
+  std::vector<ServedSequence*> prompts, writers;
   for (ServedSequence& s : active) {
     s.portion = 0;
-    if (s.job->request.embed) continue;
-    if (s.in_prompt())
-      prompts.push_back(&s);
-    else
-      add(s, std::span(&s.last, 1));
+    if (!s.job->request.embed) (s.in_prompt() ? prompts : writers).push_back(&s);
   }
-  const std::size_t budget =
-      parts.empty() ? Batch::kTokens : std::min(kPromptTokens, Batch::kTokens - parts.size());
+  for (ServedSequence* s : writers)
+    add(*s, s->proposal(options.lookup ? kGuessTokens / writers.size() : 0));
+  const std::size_t budget = parts.empty() ? Batch::kTokens : kPromptTokens;
   std::size_t used = 0;
   for (std::size_t i = 0; i < prompts.size() && used < budget; ++i) {
     ServedSequence& s = *prompts[(turn + i) % prompts.size()];
@@ -231,21 +245,41 @@ Result<Token> Scheduler::State::pick(ServedSequence& s, std::span<const float> l
   return token;
 }
 
-/// Goes on by a token from the logits of the step. On any thread.
+/// Goes on from the logits of the step: by one token, and by the guesses that were right. On any
+/// thread.
 void Scheduler::State::advance(ServedSequence& s) {
   const auto logits = batch.logits(s.part);
   if (!logits) return finish(s, FinishReason::failed, kNotFinite);
+  const std::vector<Token> guesses = std::exchange(s.guesses, {});
+  const std::size_t vocab = logits->size() / (guesses.size() + 1);
+  const std::size_t held = s.session.position() - guesses.size();
+  std::size_t right = 0;
+  while (take(s, logits->subspan(right * vocab, vocab), held + right) && right < guesses.size() &&
+         s.history.back() == guesses[right])
+    ++right;
+  s.session.truncate(std::uint32_t(held + right));
+  s.length.observe(guesses.size(), right);
+}
+
+/// Picks a token behind `held` others. Whether another may follow.
+bool Scheduler::State::take(ServedSequence& s, std::span<const float> logits,
+                            std::size_t held) const {
   bool complete = false;
-  const auto token = pick(s, *logits, complete);
-  if (!token) return finish(s, FinishReason::failed, token.error().message());
-  if (tokenizer.ends_generation(*token)) return finish(s, FinishReason::stop);
+  const auto token = pick(s, logits, complete);
+  if (!token)
+    finish(s, FinishReason::failed, token.error().message());
+  else if (tokenizer.ends_generation(*token))
+    finish(s, FinishReason::stop);
+  if (s.done) return false;
   ++s.generated;
-  s.last = *token;
-  if (s.job->request.top_logprobs) score(s, *logits, *token);
+  s.history.push_back(*token);
+  if (s.job->request.top_logprobs) score(s, logits, *token);
   s.event.text += s.stop.push(s.stream.push(*token));
-  if (s.stop.found() || complete) return finish(s, FinishReason::stop);
-  const bool full = s.session.position() >= s.session.context();
-  if (s.generated >= s.job->request.limit || full) finish(s, FinishReason::length);
+  if (s.stop.found() || complete)
+    finish(s, FinishReason::stop);
+  else if (s.generated >= s.job->request.limit || held >= s.session.context())
+    finish(s, FinishReason::length);
+  return !s.done;
 }
 
 void Scheduler::State::embed(ServedSequence& s) {
@@ -272,7 +306,7 @@ void Scheduler::State::step() {
     }
   }
   std::vector<ServedSequence*> ready;
-  std::uint64_t prompt_tokens = 0;
+  std::uint64_t prompt_tokens = 0, before = 0, after = 0;
   for (ServedSequence& s : active) {
     if (s.job->request.embed)
       embed(s), prompt_tokens += s.prompt().size();
@@ -281,14 +315,16 @@ void Scheduler::State::step() {
     else if (s.portion > 0 && !s.done && !s.in_prompt())
       ready.push_back(&s);
     if (s.generated == 0) prompt_tokens += s.portion;
+    before += s.generated;
   }
   runtime.pool().run(std::int64_t(ready.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) advance(*ready[std::size_t(i)]);
   });
+  for (const ServedSequence& s : active) after += s.generated;
   const std::lock_guard lock(mutex);
-  counts.generated_tokens += ready.size();
+  counts.generated_tokens += after - before;
   counts.prompt_tokens += prompt_tokens;
-  generated.add(ready.size()), read.add(prompt_tokens);
+  generated.add(after - before), read.add(prompt_tokens);
   ++counts.steps;
 }
 

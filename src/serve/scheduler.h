@@ -13,6 +13,7 @@ struct SchedulerOptions {
   int parallel = 4;           // sequences that advance together
   std::size_t queue = 64;     // sequences that wait; more are refused
   std::uint32_t context = 0;  // tokens of a sequence
+  bool lookup = false;        // guess what follows from what stood there before (speculate.h)
 };
 
 /// Counts since the start.

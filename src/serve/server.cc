@@ -103,13 +103,15 @@ Result<std::unique_ptr<Server>> Server::start(const ServeOptions& options, Progr
   if (options.models.empty()) return fail(ErrorCode::invalid, "no model to serve");
   if (options.parallel < 1 || options.parallel > 256)
     return fail(ErrorCode::invalid, "{} sequences at once: expected 1 to 256", options.parallel);
-  const ModelsOptions models{
-      .threads = options.threads,
-      .exact = options.exact,
-      .cache = options.cache,
-      .context = options.context,
-      .memory = options.memory,
-      .scheduler = {.parallel = options.parallel, .queue = options.queue, .context = 0}};
+  const ModelsOptions models{.threads = options.threads,
+                             .exact = options.exact,
+                             .cache = options.cache,
+                             .context = options.context,
+                             .memory = options.memory,
+                             .scheduler = {.parallel = options.parallel,
+                                           .queue = options.queue,
+                                           .context = 0,
+                                           .lookup = options.lookup}};
   auto state = std::make_unique<State>(options, models, progress);
   for (const auto& [name, path] : options.models) {
     NIBBLE_TRY(const std::string found, resolve_source(path, {}, progress));

@@ -385,6 +385,30 @@ def status(server, name):
     assert server.json("/nibble/status")["models"][0]["tokens_per_second"] > 10  # of at least 100 in the last five seconds
 
 
+def guesses(program, folder, server):
+    """With guesses answers are the same to the last digit of a probability, in fewer passes over the weights."""
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}}
+    asks = [greedy("the", 480, logit_bias={"0": -100}), greedy("b", 90, logprobs=2, n=3, frequency_penalty=0.3),
+            greedy("reads and writes small numbers " * 4, 60, stop=["zz", "e e"]),
+            {"prompt": "numbers of every kind", "max_tokens": 70, "temperature": 0.6, "seed": 3, "n": 2},
+            {"prompt": "a", "max_tokens": 300, "temperature": 1, "seed": 1, "response_format": form}]
+    with Server(program, folder, "--parallel", "5", "--lookup") as guessing:
+        with concurrent.futures.ThreadPoolExecutor(len(asks)) as pool:
+            answers = list(pool.map(lambda ask: guessing.json("/v1/completions", ask), asks))
+        for ask, answer in zip(asks, answers):
+            for field in ("choices", "usage"):
+                plain = server.json("/v1/completions", ask)[field]
+                if field == "usage":
+                    plain["prompt_tokens_details"] = answer[field]["prompt_tokens_details"]
+                assert answer[field] == plain, (ask, answer[field], plain)
+        guessing.wait_idle()
+        before = guessing.metric("nibble_steps_total")
+        chunks = guessing.events("/v1/completions", {**asks[0], "max_tokens": 100})
+        assert "".join(c["choices"][0]["text"] for c in chunks) == answers[0]["choices"][0]["text"][:100]
+        assert guessing.metric("nibble_steps_total") - before < 50  # random weights soon say the same again and again
+        assert guessing.metric("nibble_generated_tokens_total") == sum(a["usage"]["completion_tokens"] for a in answers) + 100
+
+
 def full_queue(program, folder):
     with Server(program, folder, "--parallel", "1", "--queue", "2") as server:
         def ask(_):
@@ -467,6 +491,7 @@ def main():
             advice(server, folder)
             status(server, folder.name)
             errors(server, folder)
+            guesses(program, folder, server)
             vanishing_clients(server)
             slow_reader(server)
         full_queue(program, folder)
