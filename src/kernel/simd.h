@@ -1,9 +1,9 @@
 // Sixteen lanes of one instruction set, one lane for each row of a panel. Everything the kernels do
 // is written once on these types; a new instruction set is one header like the ones included here:
 //
-//   F        16 floats      load, store, splat, zero, fma (a * b + c; rounded once where the
-//                           processor has it), add, sub, mul, div, max and min (NaN in b wins),
-//                           load_fp16, load_bf16, store_fp16, hsum, hmax
+//   F        16 floats      load, store, splat, zero, fma (a * b + c, rounded once), add, sub, mul,
+//                           div, max and min (NaN in b wins), load_fp16, load_bf16, store_fp16,
+//                           hsum, hmax
 //   I        16 int32       splat_int, add_int, mul_int, to_float, round_int (nearest
 //                           even), pow2 (2^i for -126 <= i <= 127), load_i8, load_u8, store_codes
 //            as pairs       load_pairs (of bytes [2][16], the first ones low), dot_pairs (adds the

@@ -23,7 +23,20 @@ NIBBLE_INLINE F add(F a, F b) { return a + b; }
 NIBBLE_INLINE F sub(F a, F b) { return a - b; }
 NIBBLE_INLINE F mul(F a, F b) { return a * b; }
 NIBBLE_INLINE F div(F a, F b) { return a / b; }
-NIBBLE_INLINE F fma(F a, F b, F c) { return a * b + c; }
+
+/// a * b + c, rounded once. The product is exact in double; the sum is rounded to odd, so that the
+/// rounding to float sees on which side of a tie it lies (Boldo and Melquiond 2008).
+NIBBLE_INLINE F fma(F a, F b, F c) {
+  typedef double D __attribute__((vector_size(128)));
+  typedef int64_t L __attribute__((vector_size(128)));
+  const D product = __builtin_convertvector(a, D) * __builtin_convertvector(b, D);
+  const D addend = __builtin_convertvector(c, D), sum = product + addend;
+  const D part = sum - product, rest = (product - (sum - part)) + (addend - part);
+  const L up = (rest > 0) == (sum > 0), inexact = (rest > 0) | (rest < 0);
+  const L even = ((L)sum & 1) - 1;  // all bits, or none
+  return __builtin_convertvector((D)((L)sum + (inexact & even & ((up & 2) - 1))), F);
+}
+
 NIBBLE_INLINE F max(F a, F b) { return a > b ? a : b; }
 NIBBLE_INLINE F min(F a, F b) { return a < b ? a : b; }
 
