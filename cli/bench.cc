@@ -110,9 +110,8 @@ int print(const BenchmarkReport& r, const Options& options) {
 
 Run add_bench(CLI::App& app) {
   app.description(
-      "Measure prompt and generation speed of a model on this machine: alone, together, behind "
-      "long "
-      "texts; time to load, energy.");
+      "Measure speed of a model on this machine: prompts and answers, alone, together and behind "
+      "long texts; time to load, energy.");
   const auto options = std::make_shared<Options>();
   BenchmarkOptions& bench = options->bench;
   app.add_option("model", bench.model, "GGUF file, Hugging Face directory or org/name")->required();

@@ -78,13 +78,13 @@ class Reader {
       return fail(ErrorCode::unsupported,
                   "field 'weight_block_size': {} columns, nibble reads multiples of {}",
                   settings_.columns, format.block());
-    Settings block = settings_;
     const std::string name = stem + kScale;
     const RawTensor* scales = nullptr;
-    if (block.rows > 0) {
+    if (settings_.rows > 0) {
       const auto parts = [](std::uint64_t n, std::uint64_t size) { return (n - 1) / size + 1; };
-      NIBBLE_TRY(scales, tensors_.get(name, "number",
-                                      {parts(rows, block.rows), parts(columns, block.columns)}));
+      NIBBLE_TRY(scales,
+                 tensors_.get(name, "number",
+                              {parts(rows, settings_.rows), parts(columns, settings_.columns)}));
     } else {
       NIBBLE_TRY(scales, number(name));
     }
@@ -94,7 +94,7 @@ class Reader {
     NIBBLE_TRY(TensorInfo info, matrix_info(codes->name, rows, columns, format));
     NIBBLE_TRY(info.inputs, inputs(stem));
     return std::make_unique<BlockFloats>(
-        std::move(info), std::vector<std::string>{codes->name, name}, *codes, *scales, block);
+        std::move(info), std::vector<std::string>{codes->name, name}, *codes, *scales, settings_);
   }
 
   static constexpr char kScale[] = ".weight_scale_inv";

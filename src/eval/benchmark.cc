@@ -1,12 +1,12 @@
 #include "nibble/benchmark.h"
 
-#include <algorithm>
 #include <chrono>
 
 #include "arch/arch.h"
 #include "base/cpu.h"
 #include "eval/energy.h"
 #include "eval/machine.h"
+#include "eval/rounds.h"
 #include "eval/speculation.h"
 #include "graph/runtime.h"
 
@@ -22,12 +22,6 @@ class Stopwatch {
  private:
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t n = values.size();
-  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
 
 /// Token ids spread over the vocabulary: speed does not depend on which they are.
 std::vector<std::uint32_t> some_tokens(std::uint32_t n, std::uint32_t vocab) {
@@ -48,7 +42,7 @@ class Rounds {
     if (energy_) NIBBLE_DO(energy_->lap());
     const Stopwatch time;
     NIBBLE_DO(work());
-    rate_.rounds.push_back(double(tokens) / time.seconds());
+    rounds_.push_back(double(tokens) / time.seconds());
     if (energy_) {
       NIBBLE_TRY(const double joules, energy_->lap());
       joules_.push_back(joules / double(tokens));
@@ -57,15 +51,14 @@ class Rounds {
   }
 
   MeasuredRate rate() && {
-    rate_.tokens_per_second = median(rate_.rounds);
-    if (energy_) rate_.joules_per_token = median(joules_);
-    return std::move(rate_);
+    MeasuredRate out = rate_of(std::move(rounds_));
+    if (energy_) out.joules_per_token = median(joules_);
+    return out;
   }
 
  private:
   EnergyCounter* energy_;
-  MeasuredRate rate_;
-  std::vector<double> joules_;
+  std::vector<double> rounds_, joules_;
 };
 
 /// Sequences that go on together, one token of each a step.

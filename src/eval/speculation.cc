@@ -1,9 +1,7 @@
 #include "eval/speculation.h"
 
-#include <algorithm>
-
 #include "base/file.h"
-#include "eval/metrics.h"
+#include "eval/rounds.h"
 #include "graph/generate.h"
 #include "text/tokenizer.h"
 
@@ -19,14 +17,6 @@ Result<std::vector<Token>> read_prompt(const BenchmarkOptions& options,
                 tokens.size(), options.prompt_tokens);
   tokens.resize(options.prompt_tokens);
   return tokens;
-}
-
-MeasuredRate rate_of(std::vector<double> rounds) {
-  MeasuredRate out;
-  out.rounds = rounds;
-  std::sort(rounds.begin(), rounds.end());
-  out.tokens_per_second = quantile(rounds, 0.5);
-  return out;
 }
 
 }  // namespace
