@@ -35,7 +35,8 @@ Run add_quantize(CLI::App& app) {
                  "with a budget: draw size against KL divergence into this SVG file");
   app.add_option("--recipe", command->options.recipe,
                  "[transform+]rounding[:level], rounding: gptq (error feedback), importance or "
-                 "nearest; default: the best one whose cost is reasonable here, which it says");
+                 "nearest; transforms: awq, fold, hadamard, rotate, smoothquant; default: the best "
+                 "one whose cost is reasonable here, which it says");
   app.add_flag("--fast", command->options.fast, "importance rounding instead of error feedback");
   app.add_option(
       "--calib", command->options.calibration,

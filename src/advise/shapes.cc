@@ -53,6 +53,7 @@ class ConfigCheckpoint final : public Checkpoint {
     refuse();
   }
   bool keeps_values(std::size_t) const override { return true; }
+  void untie_head() override { refuse(); }
   void release(std::size_t, std::uint64_t, std::uint64_t) const override {}
 
  private:

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -88,9 +90,15 @@ class Model {
   /// made one after the other.
   void rescale(const std::string& name, std::span<const float> rows,
                std::span<const float> columns);
-  /// Likewise turns every group of `width` rows, or columns: y_i = sum_k matrix[i][k] x_k.
-  void turn_rows(const std::string& name, std::span<const float> matrix, std::uint32_t width);
-  void turn_columns(const std::string& name, std::span<const float> matrix, std::uint32_t width);
+  /// Likewise turns every group of rotation.width() rows, or columns. A matrix with turned rows is
+  /// made whole, in float32, and kept until the next such one is asked for.
+  void turn_rows(const std::string& name, const Rotation& rotation);
+  void turn_columns(const std::string& name, const Rotation& rotation);
+  /// Likewise makes all of its values 1.
+  void make_ones(const std::string& name);
+  /// Gives a head that is the embedding matrix a tensor of its own, output.weight, with the same
+  /// values. Before any change; of a head that is no other, nothing.
+  void untie_head();
   /// Where the rows of a tensor lie in a checkpoint of Hugging Face.
   struct Stored {
     std::string name;                      // empty: nowhere, it is computed
@@ -107,16 +115,24 @@ class Model {
     TensorRule::Rewrite rewrite = TensorRule::Rewrite::none;
     std::uint64_t head_rows = 0;  // interleave_heads: rows a head
     bool computed = false;        // rope_freqs.weight from the config
+    std::string name = {};        // in a checkpoint of Hugging Face; empty: as in the source
   };
   /// Made to rows on loading. Empty: nothing.
   struct Change {
-    std::vector<float> rows = {}, columns = {};            // scales
-    std::vector<float> turn_rows = {}, turn_columns = {};  // [width][width]
-    std::uint64_t width = 1;                               // of the turns
+    std::vector<float> rows = {}, columns = {};  // scales
+    std::optional<Rotation> turn_rows = {}, turn_columns = {};
+    bool ones = false;
+  };
+  /// The matrix with turned rows that was asked for last.
+  struct Whole {
+    std::mutex mutex;
+    std::size_t index = 0;
+    std::shared_ptr<const std::vector<float>> values = {};  // null: none
   };
   void load_stored_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
                         float* out) const;
   void change(const std::string& name, const Change& change);
+  std::shared_ptr<const std::vector<float>> whole(std::size_t index) const;
   static void apply(const Change& change, std::uint64_t begin, std::uint64_t end,
                     std::uint64_t columns, float* out);
   Status from_gguf();
@@ -131,6 +147,7 @@ class Model {
   std::vector<Origin> origins_;
   std::unordered_map<std::string, std::size_t> index_;
   std::unordered_map<std::size_t, std::vector<Change>> changes_;  // by tensor, in their order
+  std::unique_ptr<Whole> whole_ = std::make_unique<Whole>();
 };
 
 /// Metadata that a GGUF of this model starts from. For a Hugging Face source: general.* and the

@@ -71,6 +71,7 @@ class Builder {
     graph_.slots = kSlots;
     graph_.slot_width = {c_.hidden, c_.hidden, q,        kv,       kv,
                          q,         c_.hidden, c_.inner, c_.inner, c_.vocab};
+    residual_.width = c_.hidden;
   }
 
   Graph build() && {
@@ -79,6 +80,7 @@ class Builder {
                       .out = kHidden,
                       .weight = "token_embd.weight",
                       .scale = c_.embedding_scale}};
+    residual_.columns.push_back("token_embd.weight");
     after();
     if (c_.rope_scaling.kind == RopeScaling::Kind::factors)
       weight("rope_freqs.weight", {c_.head_dim / 2}, Weight::Role::rope);
@@ -87,6 +89,7 @@ class Builder {
       attention();
       feed_forward();
     }
+    if (!traits_.post_norms && !c_.tied) graph_.turns.push_back(std::move(residual_));
     return std::move(graph_);
   }
 
@@ -126,6 +129,13 @@ class Builder {
     graph_.folds.push_back(std::move(fold));
   }
 
+  /// A norm of the residual stream, and all that reads what it makes.
+  void fold_residual(std::string_view norm, std::initializer_list<std::string_view> to) {
+    fold(norm, to);
+    residual_.norms.push_back(name(norm));
+    for (const auto rest : to) residual_.columns.push_back(name(rest));
+  }
+
   void attention() {
     const auto layer = std::uint32_t(layer_);
     const bool windowed = c_.uses_window(layer);
@@ -133,7 +143,7 @@ class Builder {
     linear("attn_q", kNormed, kQuery, "attn_in", c_.qkv_bias);
     linear("attn_k", kNormed, kKey, "attn_in", c_.qkv_bias);
     linear("attn_v", kNormed, kValue, "attn_in", c_.qkv_bias);
-    fold("attn_norm.weight", {"attn_q.weight", "attn_k.weight", "attn_v.weight"});
+    fold_residual("attn_norm.weight", {"attn_q.weight", "attn_k.weight", "attn_v.weight"});
     if (traits_.qk_norm) {
       norm("attn_q_norm.weight", kQuery, kQuery, c_.head_dim);
       norm("attn_k_norm.weight", kKey, kKey, c_.head_dim);
@@ -152,7 +162,11 @@ class Builder {
          .window = windowed ? c_.window : 0});
     linear("attn_output", kMixed, kDelta, "attn_out", c_.output_bias);
     if (c_.heads == c_.kv_heads) fold("attn_v.weight", {"attn_output.weight"});
-    graph_.turns.push_back({name("attn_v.weight"), name("attn_output.weight"), c_.head_dim});
+    residual_.rows.push_back(name("attn_output.weight"));
+    graph_.turns.push_back({.channels = Channels::values,
+                            .width = c_.head_dim,
+                            .rows = {name("attn_v.weight")},
+                            .columns = {name("attn_output.weight")}});
     if (traits_.post_norms) norm("post_attention_norm.weight", kDelta, kDelta, c_.hidden);
     add({.kind = Node::Kind::add, .in = {kHidden, kDelta}, .out = kHidden});
   }
@@ -161,13 +175,14 @@ class Builder {
     norm("ffn_norm.weight", kHidden, kNormed, c_.hidden);
     linear("ffn_gate", kNormed, kGate, "ffn_in", c_.mlp_bias);
     linear("ffn_up", kNormed, kUp, "ffn_in", c_.mlp_bias);
-    fold("ffn_norm.weight", {"ffn_gate.weight", "ffn_up.weight"});
+    fold_residual("ffn_norm.weight", {"ffn_gate.weight", "ffn_up.weight"});
     add({.kind = Node::Kind::glu,
          .in = {kGate, kUp},
          .out = kGate,
          .activation = traits_.activation});
     linear("ffn_down", kGate, kDelta, "ffn_mid", c_.mlp_bias);
     fold("ffn_up.weight", {"ffn_down.weight"});
+    residual_.rows.push_back(name("ffn_down.weight"));
     if (traits_.post_norms) norm("post_ffw_norm.weight", kDelta, kDelta, c_.hidden);
     add({.kind = Node::Kind::add, .in = {kHidden, kDelta}, .out = kHidden});
   }
@@ -177,7 +192,7 @@ class Builder {
     norm("output_norm.weight", kHidden, kNormed, c_.hidden);
     if (!c_.tied) {
       weight("output.weight", {c_.vocab, c_.hidden}, Weight::Role::head);
-      fold("output_norm.weight", {"output.weight"});
+      fold_residual("output_norm.weight", {"output.weight"});
     }
     add({.kind = Node::Kind::linear,
          .in = {kNormed},
@@ -192,6 +207,7 @@ class Builder {
   const ModelConfig& c_;
   const DecoderTraits& traits_;
   Graph graph_;
+  Turn residual_{.channels = Channels::residual};
   std::vector<Node>* nodes_ = nullptr;
   int layer_ = -1;
 };

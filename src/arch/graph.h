@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "arch/config.h"
+#include "transform/rotation.h"
 
 namespace nibble {
 
@@ -62,11 +63,13 @@ struct Fold {
   std::vector<std::string> to;  // linears whose columns (inputs) are divided
 };
 
-/// Two matrices between which every group of `width` channels may be turned by one orthogonal
-/// matrix: the rows (and bias) of `from`, and the columns of `to`.
+/// Places where every group of `width` channels may be turned by one orthogonal matrix.
 struct Turn {
-  std::string from, to;
+  Channels channels;
   std::uint32_t width = 0;
+  std::vector<std::string> rows = {};     // linears that write them, their biases too
+  std::vector<std::string> columns = {};  // what reads them; of an embedding, which writes them
+  std::vector<std::string> norms = {};    // between: their weights must be 1, and have a fold
 };
 
 struct Graph {

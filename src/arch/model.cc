@@ -13,20 +13,6 @@ namespace {
 
 using Rewrite = TensorRule::Rewrite;
 
-/// Every group of `width` consecutive items of `size` floats.
-void turn_groups(const std::vector<float>& matrix, std::uint64_t width, std::uint64_t groups,
-                 std::uint64_t size, float* data) {
-  std::vector<float> before(width * size);
-  for (std::uint64_t g = 0; g < groups; ++g, data += width * size) {
-    std::copy_n(data, before.size(), before.begin());
-    std::fill_n(data, before.size(), 0.0f);
-    for (std::uint64_t i = 0; i < width; ++i)
-      for (std::uint64_t k = 0; k < width; ++k)
-        for (std::uint64_t j = 0; j < size; ++j)
-          data[i * size + j] += matrix[i * width + k] * before[k * size + j];
-  }
-}
-
 const Arch* find_arch(std::string_view id) {
   for (const Arch* arch : arch_registry())
     if (arch->id() == id) return arch;
@@ -169,11 +155,11 @@ std::uint64_t Model::stored_row(const Origin& origin, std::uint64_t row) const {
 
 /// The rows of a matrix are the elements of its bias.
 void Model::change(const std::string& name, const Change& change) {
+  whole_->values.reset();
   changes_[*find(name)].push_back(change);
-  if (!name.ends_with(".weight") || (change.rows.empty() && change.turn_rows.empty())) return;
+  if (!name.ends_with(".weight") || (change.rows.empty() && !change.turn_rows)) return;
   if (const auto bias = find(name.substr(0, name.size() - 6) + "bias"))
-    changes_[*bias].push_back(
-        {.rows = change.rows, .turn_rows = change.turn_rows, .width = change.width});
+    changes_[*bias].push_back({.rows = change.rows, .turn_rows = change.turn_rows});
 }
 
 void Model::rescale(const std::string& name, std::span<const float> rows,
@@ -181,23 +167,49 @@ void Model::rescale(const std::string& name, std::span<const float> rows,
   change(name, {.rows = {rows.begin(), rows.end()}, .columns = {columns.begin(), columns.end()}});
 }
 
-void Model::turn_rows(const std::string& name, std::span<const float> matrix, std::uint32_t width) {
-  NIBBLE_CHECK(matrix.size() == std::size_t(width) * width);
-  change(name, {.turn_rows = {matrix.begin(), matrix.end()}, .width = width});
+void Model::turn_rows(const std::string& name, const Rotation& rotation) {
+  change(name, {.turn_rows = rotation});
 }
 
-void Model::turn_columns(const std::string& name, std::span<const float> matrix,
-                         std::uint32_t width) {
-  NIBBLE_CHECK(matrix.size() == std::size_t(width) * width);
-  change(name, {.turn_columns = {matrix.begin(), matrix.end()}, .width = width});
+void Model::turn_columns(const std::string& name, const Rotation& rotation) {
+  change(name, {.turn_columns = rotation});
+}
+
+void Model::make_ones(const std::string& name) { change(name, {.ones = true}); }
+
+void Model::untie_head() {
+  if (!config().tied) return;
+  NIBBLE_CHECK(changes_.empty());
+  ModelConfig config = this->config();
+  config.tied = false;
+  graph_ = arch_->graph(config);
+  std::vector<TensorInfo> tensors;
+  std::vector<Origin> origins;
+  for (const Weight& weight : graph_.weights) {
+    const bool head = weight.role == Weight::Role::head;
+    const std::size_t from = *find(head ? "token_embd.weight" : weight.name);
+    tensors.push_back(tensors_[from]);
+    origins.push_back(origins_[from]);
+    if (!head) continue;
+    tensors.back().name = weight.name;
+    for (const TensorRule& rule : arch_->tensor_rules(config))
+      if (rule.name == weight.name) origins.back().name = rule.hf_name;
+  }
+  tensors_ = std::move(tensors);
+  origins_ = std::move(origins);
+  index_.clear();
+  for (std::size_t i = 0; i < tensors_.size(); ++i) index_.emplace(tensors_[i].name, i);
 }
 
 void Model::apply(const Change& change, std::uint64_t begin, std::uint64_t end,
                   std::uint64_t columns, float* out) {
-  if (!change.turn_rows.empty())
-    turn_groups(change.turn_rows, change.width, (end - begin) / change.width, columns, out);
-  if (!change.turn_columns.empty())
-    turn_groups(change.turn_columns, change.width, (end - begin) * columns / change.width, 1, out);
+  if (change.ones) std::fill_n(out, (end - begin) * columns, 1.0f);
+  if (const auto& turn = change.turn_rows)
+    for (std::uint64_t r = 0; r < end - begin; r += turn->width())
+      turn->turn(out + r * columns, columns, columns, 1);
+  if (const auto& turn = change.turn_columns)
+    for (std::uint64_t j = 0; j < columns; j += turn->width())
+      turn->turn(out + j, 1, end - begin, columns);
   if (change.rows.empty() && change.columns.empty()) return;
   for (std::uint64_t r = begin; r < end; ++r, out += columns) {
     const float row = change.rows.empty() ? 1 : change.rows[r];
@@ -206,22 +218,35 @@ void Model::apply(const Change& change, std::uint64_t begin, std::uint64_t end,
   }
 }
 
+std::shared_ptr<const std::vector<float>> Model::whole(std::size_t index) const {
+  const std::lock_guard lock(whole_->mutex);
+  if (whole_->values && whole_->index == index) return whole_->values;
+  whole_->values.reset();  // makes room
+  const TensorInfo& info = tensors_[index];
+  auto made = std::make_shared<std::vector<float>>(info.elements());
+  load_stored_rows(index, 0, info.rows(), made->data());
+  for (const Change& change : changes_.at(index))
+    apply(change, 0, info.rows(), info.columns(), made->data());
+  whole_->index = index;
+  whole_->values = made;
+  return made;
+}
+
 void Model::load_rows(std::size_t index, std::uint64_t begin, std::uint64_t end, float* out) const {
   const auto found = changes_.find(index);
   if (found == changes_.end()) return load_stored_rows(index, begin, end, out);
   const bool vector = tensors_[index].shape.size() == 1;
   const std::uint64_t columns = vector ? 1 : tensors_[index].columns();
+  if (!vector && std::ranges::any_of(found->second, [](const Change& change) {
+        return change.turn_rows.has_value();
+      })) {
+    const auto values = whole(index);
+    std::copy_n(values->data() + begin * columns, (end - begin) * columns, out);
+    return;
+  }
   if (vector) begin = 0, end = tensors_[index].elements();
-  std::uint64_t width = 1;
-  for (const Change& change : found->second)
-    if (!change.turn_rows.empty()) width = std::max(width, change.width);
-  const std::uint64_t first = begin / width * width, last = (end + width - 1) / width * width;
-  std::vector<float> whole;
-  if (first != begin || last != end) whole.resize((last - first) * columns);
-  float* const rows = whole.empty() ? out : whole.data();
-  load_stored_rows(index, first, last, rows);
-  for (const Change& change : found->second) apply(change, first, last, columns, rows);
-  if (!whole.empty()) std::copy_n(rows + (begin - first) * columns, (end - begin) * columns, out);
+  load_stored_rows(index, begin, end, out);
+  for (const Change& change : found->second) apply(change, begin, end, columns, out);
 }
 
 void Model::load_stored_rows(std::size_t index, std::uint64_t begin, std::uint64_t end,
@@ -285,8 +310,9 @@ std::span<const std::byte> Model::stored(std::size_t index) const {
 Model::Stored Model::stored_as(std::size_t index) const {
   const Origin& origin = origins_[index];
   if (origin.computed) return {};
-  Stored out{.name = source_->tensors()[origin.source_index].name,
-             .added = origin.rewrite == Rewrite::add_one ? 1.0f : 0.0f};
+  Stored out{
+      .name = origin.name.empty() ? source_->tensors()[origin.source_index].name : origin.name,
+      .added = origin.rewrite == Rewrite::add_one ? 1.0f : 0.0f};
   if (origin.rewrite == Rewrite::interleave_heads)
     for (std::uint64_t row = 0; row < tensors_[index].shape[0]; ++row)
       out.rows.push_back(std::uint32_t(stored_row(origin, row)));

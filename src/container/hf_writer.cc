@@ -286,6 +286,7 @@ class Directory final : public HfWriter {
     for (const char* old : {"quantization_config", "quantization"}) config.erase(old);
     const Json settings = directory_.packer->settings(directory_.kept);
     for (const auto& [key, value] : settings.items()) config[key] = value;
+    if (directory_.untied) config["tie_word_embeddings"] = false;
     return write_text((fs::path(part_) / "config.json").string(), config.dump(2) + "\n");
   }
 

@@ -22,6 +22,7 @@ struct HfDirectory {
   std::vector<HfTensor> tensors;
   const Packer* packer = nullptr;
   std::vector<std::string> kept = {};  // linear layers that are not packed
+  bool untied = false;                 // the head is the embedding in the source, here it is not
 };
 
 /// The directory gets its name when it is complete. One that is there already is replaced by

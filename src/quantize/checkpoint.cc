@@ -60,21 +60,35 @@ class GgufCheckpoint final : public Checkpoint {
     const TensorInfo& tensor = tensors()[index];
     const std::size_t row = tensor.format->row_bytes(tensor.columns());
     tensor.format->decode(
-        source_->data(index).data() + begin * row,
+        source_->data(stored(index)).data() + begin * row,
         (end - begin) * (tensor.columns() / std::uint64_t(tensor.format->block())), out);
   }
   void load_bytes(std::size_t index, std::uint64_t begin, std::uint64_t end,
                   std::byte* out) const override {
     const std::size_t row = tensors()[index].format->row_bytes(tensors()[index].columns());
-    std::memcpy(out, source_->data(index).data() + begin * row, (end - begin) * row);
+    std::memcpy(out, source_->data(stored(index)).data() + begin * row, (end - begin) * row);
   }
   bool keeps_values(std::size_t) const override { return true; }
+  void untie_head() override {
+    const auto embedding = source_->find(kEmbedding);
+    const auto& names = plan_input_.tensors;
+    if (!embedding || std::ranges::find(names, kHead, &TensorInfo::name) != names.end()) return;
+    plan_input_.tensors.push_back(source_->tensors()[*embedding]);
+    plan_input_.tensors.back().name = kHead;
+  }
   void release(std::size_t index, std::uint64_t begin, std::uint64_t end) const override {
     const std::size_t row = tensors()[index].format->row_bytes(tensors()[index].columns());
-    source_->release(index, begin * row, (end - begin) * row);
+    source_->release(stored(index), begin * row, (end - begin) * row);
   }
 
  private:
+  static constexpr char kEmbedding[] = "token_embd.weight", kHead[] = "output.weight";
+
+  /// Only a head that was untied is not in the source.
+  std::size_t stored(std::size_t index) const {
+    return index < source_->tensors().size() ? index : *source_->find(kEmbedding);
+  }
+
   std::unique_ptr<Source> source_;
   PlanInput plan_input_;
 };
@@ -107,6 +121,10 @@ class ModelCheckpoint final : public Checkpoint {
     model_.load_bytes(index, begin, end, out);
   }
   bool keeps_values(std::size_t index) const override { return model_.keeps_values(index); }
+  void untie_head() override {
+    model_.untie_head();
+    plan_input_.tensors = model_.tensors();
+  }
   void release(std::size_t index, std::uint64_t begin, std::uint64_t end) const override {
     model_.release_rows(index, begin, end);
   }
@@ -131,6 +149,7 @@ class ChangedCheckpoint : public Checkpoint {
     stored_->load_bytes(index, begin, end, out);
   }
   bool keeps_values(std::size_t index) const override { return stored_->keeps_values(index); }
+  void untie_head() override { stored_->untie_head(); }
   void release(std::size_t index, std::uint64_t begin, std::uint64_t end) const override {
     stored_->release(index, begin, end);
   }

@@ -39,14 +39,16 @@ class Checkpoint {
   virtual void load_bytes(std::size_t index, std::uint64_t begin, std::uint64_t end,
                           std::byte* out) const = 0;
   virtual bool keeps_values(std::size_t index) const = 0;
+  /// Gives a head that is the embedding matrix a tensor of its own (Model::untie_head).
+  virtual void untie_head() = 0;
   virtual void release(std::size_t index, std::uint64_t begin, std::uint64_t end) const = 0;
 };
 
-/// `checkpoint` with the values that `model`, the same one rewritten, has. Both must live as long.
 /// `checkpoint` with the values as the Hugging Face checkpoint keeps them (Gemma's norms without
 /// the 1 that GGUF adds). checkpoint->model() is not null.
 std::unique_ptr<Checkpoint> as_stored(std::unique_ptr<Checkpoint> checkpoint);
 
+/// `checkpoint` with the values that `model`, the same one rewritten, has. Both must live as long.
 std::unique_ptr<Checkpoint> rewritten(std::unique_ptr<Checkpoint> checkpoint, const Model& model);
 
 }  // namespace nibble

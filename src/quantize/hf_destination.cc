@@ -48,10 +48,8 @@ class HfDestination final : public Destination {
                   "{}: --to {} takes over the config and tokenizer files of a Hugging Face "
                   "directory; give one as the source",
                   options_.source, job_.plan.target.text);
-    HfDirectory out{.source = options_.source,
-                    .tensors = {},
-                    .packer = job_.plan.target.packer.get(),
-                    .kept = {}};
+    HfDirectory out{
+        .source = options_.source, .tensors = {}, .packer = job_.plan.target.packer.get()};
     bool head = false;
     for (std::size_t i = 0; i < job_.plan.tensors.size(); ++i) {
       const PlannedTensor& planned = job_.plan.tensors[i];
@@ -60,6 +58,7 @@ class HfDestination final : public Destination {
                       .packed = planned.tensor.format == &out.packer->format(),
                       .rows = std::move(stored.rows)};
       tensor.info.name = std::move(stored.name);
+      out.untied |= !tensor.info.name.empty() && !model->source().find(tensor.info.name);
       const Role role = role_of(planned.tensor.name);
       head |= role == Role::output;
       if (planned.quantizable && !tensor.packed && role != Role::embedding)

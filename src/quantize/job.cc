@@ -130,7 +130,8 @@ Status check_whole_model(const Job& job, const QuantizeOptions& options, const c
 
 /// Decides where activations wait.
 Status plan_memory(Job& job, const QuantizeOptions& options) {
-  const std::uint64_t needed = FeedbackSource::memory_needed(*job.model);
+  const std::uint64_t needed =
+      FeedbackSource::memory_needed(*job.model) + turned_bytes(*job.model, job.transforms);
   const std::uint64_t waiting = FeedbackSource::activation_bytes(*job.model, *job.windows);
   const std::uint64_t allowed =
       options.memory_bytes > 0 ? options.memory_bytes : physical_memory() / 2;
@@ -245,6 +246,20 @@ std::string identity(const Job& job, const QuantizeOptions& options) {
   return hash.hex();
 }
 
+/// What the transforms need of the model before anything is planned.
+Status make_ready(Job& job, const QuantizeOptions& options, bool plan_only, Progress& progress) {
+  if (!turns(job.transforms, Channels::residual)) return {};
+  NIBBLE_DO(open_model(job, options));
+  job.untied = job.model->config().tied;
+  NIBBLE_DO_IN(options.source, untie(*job.model, job.transforms));
+  job.checkpoint->untie_head();
+  if (job.untied && !plan_only)
+    progress.note(
+        "the head was the embedding matrix and gets a tensor of its own, output.weight, for turned "
+        "they differ: the file is larger by it");
+  return {};
+}
+
 /// Rewrites the model by the recipe's transforms.
 Status transform(Job& job, const QuantizeOptions& options, Progress& progress) {
   RewriteOptions rewriting{
@@ -267,8 +282,13 @@ Status plan(Job& job, const QuantizeOptions& options, const Target& target,
             std::span<const Override> overrides) {
   const bool importance = wants_importance(options, job.rounder->needs_stats());
   NIBBLE_TRY(job.plan, make_plan(job.checkpoint->plan_input(), target, overrides, importance));
-  for (std::size_t i = 0; i < job.plan.tensors.size(); ++i)
-    if (!copied(job, i)) job.plan.tensors[i].tensor.order = {};
+  for (std::size_t i = 0; i < job.plan.tensors.size(); ++i) {
+    PlannedTensor& planned = job.plan.tensors[i];
+    if (!copied(job, i)) planned.tensor.order = {};
+    if (job.untied && role_of(planned.tensor.name) == Role::output)
+      planned.reason += planned.reason.empty() ? "no longer tied to the embedding"
+                                               : ", no longer tied to the embedding";
+  }
   if (!target.packer) {
     NIBBLE_TRY(job.metadata, job.checkpoint->metadata());
   }
@@ -336,6 +356,7 @@ Status prepare(Job& job, const QuantizeOptions& options, bool plan_only, Progres
   NIBBLE_TRY(const Target target, parse_target(budgeted ? "keep" : job.recipe.target));
   if (!plan_only) NIBBLE_DO(check_output(target, options));
   if (target.packer && !job.rounder->needs_moments()) NIBBLE_DO(check_needs(target));
+  NIBBLE_DO(make_ready(job, options, plan_only, progress));
   if (target.packer && job.checkpoint->model())
     job.checkpoint = as_stored(std::move(job.checkpoint));
   std::vector<Override> overrides;

@@ -37,6 +37,7 @@ struct Job {
   std::vector<const Transform*> transforms = {};
   std::optional<Importance> importance;
   std::unique_ptr<Model> model;   // where it is to be run
+  bool untied = false;            // its head, and the checkpoint's, for a transform
   std::optional<Corpus> windows;  // where the rounding makes use of second moments
   std::string spill_folder;       // where activations wait; empty: in memory
   std::optional<Journal> journal;

@@ -20,9 +20,18 @@ struct RewriteOptions {
   const Rounder* rounder = nullptr;
 };
 
-/// Rescales and turns the weights of `model` along its folds and turns, one transform after the
-/// other, and checks that every block still makes the same of a window of the text. Errors: it does
-/// not.
+bool turns(const std::vector<const Transform*>& transforms, Channels channels);
+
+/// Makes `model` one that the transforms can be applied to: for a turn of the residual stream the
+/// head needs a tensor of its own. Error: its residual stream cannot be turned.
+Status untie(Model& model, const std::vector<const Transform*>& transforms);
+
+/// Bytes of the largest matrix that the model holds whole once the transforms have turned its rows.
+std::uint64_t turned_bytes(const Model& model, const std::vector<const Transform*>& transforms);
+
+/// Rescales and turns the weights of `model`, which untie() has seen, along its folds and turns,
+/// one transform after the other, and checks that its embedding, every block and its head still
+/// make the same of a window of the text, the residual stream turned. Errors: they do not.
 Status rewrite(Model& model, const std::vector<const Transform*>& transforms, const Corpus& corpus,
                const RewriteOptions& options, Progress& progress);
 

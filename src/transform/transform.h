@@ -2,10 +2,11 @@
 //
 // A rewrite moves a scale of each channel across a fold of the graph (arch/graph.h): what comes out
 // of `from` is divided by it, and the columns of the matrices that read it are multiplied. Or it
-// turns what comes out of `from`, and the columns that read it back. The file needs nothing
-// special, since both are ordinary weights.
+// turns channels by an orthogonal matrix (transform/rotation.h): the rows that write them and the
+// columns that read them. The file needs nothing special, since all of these are ordinary weights.
 #pragma once
 
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "base/result.h"
 #include "base/threads.h"
 #include "round/rounder.h"
+#include "transform/rotation.h"
 
 namespace nibble {
 
@@ -35,8 +37,8 @@ class Transform {
   virtual Result<std::vector<float>> scales(const FoldTask&, ThreadPool&) const {
     return std::vector<float>{};
   }
-  /// An orthogonal matrix [width][width]; empty: no turn.
-  virtual std::vector<float> turn(std::uint32_t) const { return {}; }
+  /// The channels that it turns.
+  virtual std::optional<Channels> turns() const { return std::nullopt; }
 };
 
 std::span<const Transform* const> transform_registry();
