@@ -74,22 +74,11 @@ struct Groups {
   Points points;
 };
 
-template <class Codes>
-void decode(const SearchSpec& spec, const SearchResult& block, float* values, int lane) {
-  const Lanes lanes(spec, block, lane);
-  Floats level[kMaxColumns];
-  Codes(spec).read(spec, block, lane, level);
-  for (int j = 0; j < spec.block; ++j) {
-    const int s = j / spec.sub;
-    store(values + j * kStripRows + lane, lanes.scale(s) * level[j] + lanes.offset(s));
-  }
-}
-
 template <class Levels>
 void round(const Columns<Levels>& codes, const SearchSpec& spec, const float* u, float* x,
-           SearchResult& block, float* errors, int lane) {
+           SearchResult& block, float* errors, float* left, int lane) {
   const Lanes lanes(spec, block, lane);
-  x += lane, errors += lane;
+  x += lane, errors += lane, left += lane;
   for (int s = 0; s < spec.block / spec.sub; ++s) {
     const Floats scale = lanes.scale(s), offset = lanes.offset(s), inv = inverse(scale);
     for (int j = s * spec.sub; j < (s + 1) * spec.sub; ++j) {
@@ -97,8 +86,9 @@ void round(const Columns<Levels>& codes, const SearchSpec& spec, const float* u,
       const Ints code = codes.levels.code((xj - offset) * inv);
       store_narrow(block.codes[j] + lane, code);
       const float* row = u + j * spec.block;
-      const Floats e = (xj - (scale * codes.levels.at(code) + offset)) * (1 / row[j]);
-      store(errors + j * kStripRows, e);
+      const Floats q = scale * codes.levels.at(code) + offset, e = (xj - q) * (1 / row[j]);
+      store(errors + j * kStripRows, load(errors + j * kStripRows) - q);
+      store(left + j * kStripRows, e);
       for (int k = j + 1; k < spec.block; ++k)
         store(x + k * kStripRows, multiply_add(-e, splat(row[k]), load(x + k * kStripRows)));
     }
@@ -181,11 +171,11 @@ void group_cost(const float* u, int64_t stride, float* m) {
 }
 
 void round(Groups& codes, const SearchSpec& spec, const float* u, float* x, SearchResult& block,
-           float* errors, int lane) {
+           float* errors, float* left, int lane) {
   constexpr int n = kGroupColumns, kSteps = 4;
   const int64_t stride = spec.block;
   const Lanes lanes(spec, block, lane);
-  x += lane, errors += lane;
+  x += lane, errors += lane, left += lane;
   for (int g = 0; g < spec.block / n; ++g) {
     const float* rows = u + g * n * stride;  // of the group
     float m[n * n];
@@ -209,10 +199,13 @@ void round(Groups& codes, const SearchSpec& spec, const float* u, float* x, Sear
     }
     codes.points.store(code, stored);
     for (int j = 0; j < n; ++j) {
-      e[j] = goal[j] - scale * level[j];
+      const Floats q = scale * level[j];
+      float* const error = errors + (g * n + j) * kStripRows;
+      store(error, load(error) - q);
+      e[j] = goal[j] - q;
       for (int k = 0; k < j; ++k) e[j] -= e[k] * rows[k * stride + g * n + j];
       e[j] = e[j] * (1 / rows[j * stride + g * n + j]);
-      store(errors + (g * n + j) * kStripRows, e[j]);
+      store(left + (g * n + j) * kStripRows, e[j]);
     }
     for (int k = (g + 1) * n; k < spec.block; ++k) {
       Floats sum = load(x + k * kStripRows);
@@ -222,40 +215,105 @@ void round(Groups& codes, const SearchSpec& spec, const float* u, float* x, Sear
   }
 }
 
-/// kColumns columns of kGroups vectors of rows: their sums stay in registers.
-template <int kColumns, int kGroups>
-void spread_tile(const float* m, int width, int64_t count, const float* errors, float* x) {
+/// The gradient of sum_j e_j^2, in place: e U^-T.
+void gradient_of(const float* u, int n, float* e) {
+  for (int j = n - 1; j >= 0; --j) {
+    const Floats g = load(e + j * kStripRows) * (1 / u[j * n + j]);
+    store(e + j * kStripRows, g);
+    for (int k = 0; k < j; ++k)
+      store(e + k * kStripRows, multiply_add(-g, splat(u[k * n + j]), load(e + k * kStripRows)));
+  }
+}
+
+/// x += errors m, or with `back` errors m^T, of m[][width]: kColumns columns of kGroups vectors of
+/// rows, whose sums stay in registers.
+template <bool kBack, int kColumns, int kGroups>
+void product_tile(const float* m, int width, int64_t count, const float* errors, float* x) {
   Floats sum[kColumns][kGroups]{};
   for (int64_t j = 0; j < count; ++j) {
     Floats e[kGroups];
     for (int g = 0; g < kGroups; ++g) e[g] = load(errors + j * kStripRows + g * kLanes);
 #pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c) {
-      const Floats factor = splat(m[j * width + c]);
+      const Floats factor = splat(kBack ? m[c * width + j] : m[j * width + c]);
       for (int g = 0; g < kGroups; ++g) sum[c][g] = multiply_add(e[g], factor, sum[c][g]);
     }
   }
   for (int c = 0; c < kColumns; ++c)
     for (int g = 0; g < kGroups; ++g) {
       float* p = x + c * kStripRows + g * kLanes;
-      store(p, load(p) - sum[c][g]);
+      store(p, load(p) + sum[c][g]);
     }
 }
 
-void spread(const float* m, int width, int64_t count, const float* errors, float* x) {
+/// All rows of `columns` columns.
+template <bool kBack>
+void product(const float* m, int width, int64_t count, int64_t columns, const float* errors,
+             float* x) {
   constexpr int kGroups = 2, kTile = kLanes < 16 ? 4 : 8;
-  constexpr int64_t kRows = 128;  // what is read stays in the first cache until all tiles have
-  for (int64_t j = 0; j < count; j += kRows) {
-    const int64_t rows = count - j < kRows ? count - j : kRows;
-    for (int lane = 0; lane < kStripRows; lane += kGroups * kLanes) {
-      const float* e = errors + j * kStripRows + lane;
-      int c = 0;
-      for (; c + kTile <= width; c += kTile)
-        spread_tile<kTile, kGroups>(m + j * width + c, width, rows, e, x + c * kStripRows + lane);
-      for (; c < width; ++c)
-        spread_tile<1, kGroups>(m + j * width + c, width, rows, e, x + c * kStripRows + lane);
-    }
+  for (int lane = 0; lane < kStripRows; lane += kGroups * kLanes) {
+    const float* e = errors + lane;
+    int64_t c = 0;
+    for (; c + kTile <= columns; c += kTile)
+      product_tile<kBack, kTile, kGroups>(m + (kBack ? c * width : c), width, count, e,
+                                          x + c * kStripRows + lane);
+    for (; c < columns; ++c)
+      product_tile<kBack, 1, kGroups>(m + (kBack ? c * width : c), width, count, e,
+                                      x + c * kStripRows + lane);
   }
+}
+
+void spread(const float* m, int width, int64_t count, const float* errors, float* x) {
+  constexpr int64_t kRows = 128;  // what is read stays in the first cache until all tiles have
+  for (int64_t j = 0; j < count; j += kRows)
+    product<false>(m + j * width, width, count - j < kRows ? count - j : kRows, width,
+                   errors + j * kStripRows, x);
+}
+
+void spread_back(const float* m, int width, int64_t count, const float* errors, float* x) {
+  product<true>(m, width, width, count, errors, x);
+}
+
+/// The sums of kLanes * kVectors columns. Every other change adds to sums of its own, so that two
+/// are on their way at a time.
+template <int kVectors>
+void follow_row(const float* m, int width, const Changes& row, float* out) {
+  Floats sum[2][kVectors]{};
+  const auto add = [&](const Change& change, Floats* to) {
+    const float* from = m + int64_t(change.column) * width;
+    for (int v = 0; v < kVectors; ++v)
+      to[v] = multiply_add(load(from + v * kLanes), splat(change.by), to[v]);
+  };
+  int64_t i = 0;
+  for (; i + 2 <= row.count; i += 2) add(row.first[i], sum[0]), add(row.first[i + 1], sum[1]);
+  if (i < row.count) add(row.first[i], sum[0]);
+  for (int v = 0; v < kVectors; ++v) store(out + v * kLanes, sum[0][v] + sum[1][v]);
+}
+
+/// x[k][r] += from[r][k], for kLanes of each.
+void add_transposed(const float* from, int width, float* x) {
+  Floats in[kLanes];
+  for (int l = 0; l < kLanes; ++l) in[l] = load(from + l * width);
+  transpose(in);
+  for (int l = 0; l < kLanes; ++l) store(x + l * kStripRows, load(x + l * kStripRows) + in[l]);
+}
+
+template <int kVectors>
+void follow_columns(const float* m, int width, const Changes* rows, float* x) {
+  constexpr int kColumns = kVectors * kLanes;
+  alignas(64) float sums[kStripRows * kColumns];
+  for (int c = 0; c < width; c += kColumns) {
+    for (int r = 0; r < kStripRows; ++r)
+      follow_row<kVectors>(m + c, width, rows[r], sums + r * kColumns);
+    for (int r = 0; r < kStripRows; r += kLanes)
+      for (int k = 0; k < kColumns; k += kLanes)
+        add_transposed(sums + r * kColumns + k, kColumns, x + (c + k) * kStripRows + r);
+  }
+}
+
+void follow(const float* m, int width, const Changes* rows, float* x) {
+  return width % (2 * kLanes) == 0 ? follow_columns<2>(m, width, rows, x)
+                                   : follow_columns<1>(m, width, rows, x);
 }
 
 /// Coordinate descent in one block. `g` is the gradient: what the loss falls by, to first order,
@@ -278,13 +336,9 @@ class Descent {
     for (int j = 0; j < spec.block; ++j) store(changes_ + j * kStripRows, Floats{});
   }
 
-  bool run() {
+  bool run(bool scales) {
     change_codes(codes_);
-    if (spec_.nested) {
-      for (int s = 0; s < spec_.block / spec_.sub; ++s) sub_scales(s);
-    }
-    if (!spec_.whole_row) super_scales();
-    lanes_.store_scales(block_, lane_);
+    if (scales) change_scales();
     return changed_;
   }
 
@@ -292,24 +346,25 @@ class Descent {
   Floats gradient(int j) const { return load(g_ + j * kStripRows); }
 
   void grow(int j, Floats by) {
-    store(changes_ + j * kStripRows, load(changes_ + j * kStripRows) + by);
+    store(changes_ + j * kStripRows, load(changes_ + j * kStripRows) - by);
   }
 
   /// The nearest code to the best value of each column, all others as they are.
   template <class Levels>
   void change_codes(const Columns<Levels>& codes) {
-    for (int j = 0; j < spec_.block; ++j) {
-      const Floats scale = lanes_.scale(j / spec_.sub), g = gradient(j);
-      const Floats hjj = splat(h_[j * stride_ + j]);
-      const Floats best = scale * level_[j] + g / hjj;
-      const Ints code = codes.levels.code(best * inverse(scale));
-      const Floats level = codes.levels.at(code), delta = scale * (level - level_[j]);
-      const Ints better = delta * (2 * g - delta * hjj) > 0;
-      if (!any(better)) continue;
-      const Floats by = select(better, delta, Floats{});
-      level_[j] = select(better, level, level_[j]);
-      store_narrow(block_.codes[j] + lane_, better ? code : codes.code(block_, j, lane_));
-      moved(j, by);
+    for (int s = 0; s < spec_.block / spec_.sub; ++s) {
+      const Floats scale = lanes_.scale(s), inv = inverse(scale);
+      for (int j = s * spec_.sub; j < (s + 1) * spec_.sub; ++j) {
+        const Floats g = gradient(j);
+        const float hjj = h_[j * stride_ + j];
+        const Ints code = codes.levels.code((scale * level_[j] + g * (1 / hjj)) * inv);
+        const Floats level = codes.levels.at(code), delta = scale * (level - level_[j]);
+        const Ints better = delta * (2 * g - delta * hjj) > 0;
+        if (!any(better)) continue;
+        level_[j] = select(better, level, level_[j]);
+        store_narrow(block_.codes[j] + lane_, better ? code : codes.code(block_, j, lane_));
+        moved(j, select(better, delta, Floats{}));
+      }
     }
   }
 
@@ -330,6 +385,14 @@ class Descent {
         for (int i = 0; i < kGroupColumns; ++i) moved(j + i, grown[i]);
       }
     }
+  }
+
+  void change_scales() {
+    if (spec_.nested) {
+      for (int s = 0; s < spec_.block / spec_.sub; ++s) sub_scales(s);
+    }
+    if (!spec_.whole_row) super_scales();
+    lanes_.store_scales(block_, lane_);
   }
 
   /// Column j grew by `by`.
@@ -438,25 +501,21 @@ void each_lane(const SearchSpec& spec, Fn fn) {
   with_levels(spec, [&](auto type) { lanes(Type<Columns<typename decltype(type)::type>>()); });
 }
 
-void decode_block(const SearchSpec* spec, const SearchResult* block, float* values) {
-  each_lane(*spec, [&](auto codes, int lane) {
-    decode<typename decltype(codes)::type>(*spec, *block, values, lane);
-  });
-}
-
 void round_block(const SearchSpec* spec, const float* u, float* x, SearchResult* block,
-                 float* errors) {
+                 float* errors, float* g) {
   each_lane(*spec, [&](auto type, int lane) {
     typename decltype(type)::type codes(*spec);
-    round(codes, *spec, u, x, *block, errors, lane);
+    round(codes, *spec, u, x, *block, errors, g, lane);
+    gradient_of(u, spec->block, g + lane);
   });
 }
 
-bool refine_block(const SearchSpec* spec, const float* h, float* g, SearchResult* block,
-                  float* changes) {
+bool refine_block(const SearchSpec* spec, const float* h, bool scales, float* g,
+                  SearchResult* block, float* changes) {
   bool changed = false;
   each_lane(*spec, [&](auto codes, int lane) {
-    changed |= Descent<typename decltype(codes)::type>(*spec, h, g, *block, changes, lane).run();
+    Descent<typename decltype(codes)::type> descent(*spec, h, g, *block, changes, lane);
+    changed |= descent.run(scales);
   });
   return changed;
 }
@@ -464,7 +523,7 @@ bool refine_block(const SearchSpec* spec, const float* h, float* g, SearchResult
 }  // namespace
 
 const Feedback& feedback_feedback() {
-  static constexpr Feedback all = {kIsa, decode_block, round_block, spread, refine_block};
+  static constexpr Feedback all = {kIsa, round_block, spread, spread_back, follow, refine_block};
   return all;
 }
 

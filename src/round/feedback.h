@@ -9,28 +9,44 @@
 
 namespace nibble {
 
+/// What the error of a column grew by.
+struct Change {
+  int32_t column;
+  float by;
+};
+
+/// Those of one row.
+struct Changes {
+  const Change* first;
+  int64_t count;
+};
+
 struct Feedback {
   const char* isa;
 
-  /// values[block][kStripRows]: what will be read back.
-  void (*decode)(const SearchSpec* spec, const SearchResult* block, float* values);
-
   /// Rounds the columns of one block in turn, on the scales that `block` has, and lets the later
   /// columns of the block make up for each error: e_j = (x_j - q_j) / u_jj, x_k -= e_j u_jk for
-  /// k > j. u: the block's rows and columns of the upper factor. Fills the block's codes and
-  /// errors[block][kStripRows].
+  /// k > j. u: the block's rows and columns of the factor; x: the weights as compensated so far;
+  /// errors[block][kStripRows]: the weights, which become w - q. Fills the block's codes, and g
+  /// with e U^-T, the gradient of sum_j e_j^2.
   void (*round)(const SearchSpec* spec, const float* u, float* x, SearchResult* block,
-                float* errors);
+                float* errors, float* g);
 
-  /// x_k -= sum_j errors_j m_jk for the columns k in [0, width) and j in [0, count), of
+  /// x_k += sum_j errors_j m_jk for the columns k in [0, width) and j in [0, count), of
   /// m[count][width].
   void (*spread)(const float* m, int width, int64_t count, const float* errors, float* x);
 
-  /// One round of coordinate descent on the codes, then on the scales, of one block, for the loss
-  /// r H r of a row's errors r = w - q: never raises it. h: the block's rows and columns of H, with
-  /// a positive diagonal; g: the block's columns of r H, kept up. Writes what each q_j grew by to
-  /// changes[block][kStripRows]. False if nothing changed.
-  bool (*refine)(const SearchSpec* spec, const float* h, float* g, SearchResult* block,
+  /// x_j += sum_k errors_k m_jk, likewise: the product with m transposed.
+  void (*spread_back)(const float* m, int width, int64_t count, const float* errors, float* x);
+
+  /// As spread, for the few changes of each row: x_k += sum_j by_j m_jk.
+  void (*follow)(const float* m, int width, const Changes* rows, float* x);
+
+  /// One round of coordinate descent on the codes of one block, and on its scales if `scales`, for
+  /// the loss r H r of a row's errors r = w - q: never raises it. h: the block's rows and columns
+  /// of H, with a positive diagonal; g: the block's columns of r H, kept up. Writes what each r_j
+  /// grew by to changes[block][kStripRows]. False if nothing changed.
+  bool (*refine)(const SearchSpec* spec, const float* h, bool scales, float* g, SearchResult* block,
                  float* changes);
 };
 

@@ -1,10 +1,11 @@
 // Error feedback, after GPTQ (Frantar et al. 2022), in any format: on entering a block its scales
 // are searched on the weights as compensated so far, with the importance 1 / u_jj^2, the price of
 // an error that later columns make up for as well as they can; then each column's error goes on to
-// the later ones. Coordinate descent under the same second moment follows.
+// the later ones. Coordinate descent under the same second moment follows: on the codes, of which
+// few change, and once at its end on the scales, with which all columns do.
 #include "round/gptq.h"
 
-#include <cmath>
+#include <array>
 #include <string_view>
 
 #include "round/row_scale.h"
@@ -13,7 +14,7 @@
 namespace nibble {
 namespace {
 
-constexpr int kDescents = 3;  // at most; fewer where nothing changes any more
+constexpr int kDescents = 4;  // at most; fewer where nothing changes any more
 
 Result<const Feedback*> active_feedback(const BlockSearch& search) {
   for (const Feedback* feedback : feedback_registry())
@@ -32,6 +33,49 @@ std::vector<float> prices(const FeedbackFactor& factor, std::size_t columns, boo
   return normalised(out, std::int64_t(columns / n));
 }
 
+/// What has changed in each row of a strip, in turn, and what of it each block has not yet
+/// followed.
+class ChangeLog {
+ public:
+  ChangeLog(std::int64_t columns, std::size_t blocks)
+      : capacity_((kDescents - 1) * columns),
+        changes_(std::make_unique_for_overwrite<Change[]>(std::size_t(capacity_ * kStripRows))),
+        seen_(blocks) {}
+
+  void clear() {
+    count_ = {};
+    std::fill(seen_.begin(), seen_.end(), Counts{});
+  }
+
+  /// The changes of a block [columns][kStripRows], which it has made and need not follow.
+  void add(std::int64_t block, std::int64_t first_column, int columns, const float* changes) {
+    for (int j = 0; j < columns; ++j, changes += kStripRows) {
+      if (std::all_of(changes, changes + kStripRows, [](float by) { return by == 0; })) continue;
+      for (std::size_t r = 0; r < kStripRows; ++r)
+        if (changes[r] != 0) row(r)[count_[r]++] = {std::int32_t(first_column + j), changes[r]};
+    }
+    seen_[std::size_t(block)] = count_;
+  }
+
+  std::array<Changes, kStripRows> news(std::int64_t block) const {
+    std::array<Changes, kStripRows> out;
+    for (std::size_t r = 0; r < kStripRows; ++r) {
+      const std::int64_t seen = seen_[std::size_t(block)][r];
+      out[r] = {row(r) + seen, count_[r] - seen};
+    }
+    return out;
+  }
+
+ private:
+  using Counts = std::array<std::int64_t, kStripRows>;
+  Change* row(std::size_t r) const { return changes_.get() + std::int64_t(r) * capacity_; }
+
+  std::int64_t capacity_;  // of a row
+  std::unique_ptr<Change[]> changes_;
+  Counts count_{};
+  std::vector<Counts> seen_;
+};
+
 class FeedbackMethod final : public StripMethod {
  public:
   FeedbackMethod(const Format& format, std::int64_t columns, const FeedbackFactor& factor,
@@ -45,38 +89,39 @@ class FeedbackMethod final : public StripMethod {
         prices_(prices(factor, std::size_t(columns), spec_.whole_row)) {}
 
   std::unique_ptr<Scratch> scratch() const override {
-    auto space = std::make_unique<Workspace>();
-    space->x = aligned_floats(std::size_t(columns_ * kStripRows));
-    space->found.resize(factor_.order.size());
-    return space;
+    return std::make_unique<Workspace>(columns_, factor_.order.size());
   }
 
   void choose(const Strip& strip, Scratch& scratch, StripSink& sink) const override {
     auto& space = static_cast<Workspace&>(scratch);
     feed(strip, space);
-    subtract(strip, space);
-    for (int i = 0; i < kDescents && descend(space); ++i) {
+    space.log.clear();
+    for (int i = 1; i < kDescents && descend(space, false); ++i) {
     }
+    descend(space, true);
     for (std::size_t i = 0; i < factor_.order.size(); ++i)
       sink.put(factor_.order[i], space.found[i]);
   }
 
  private:
   struct Workspace final : Scratch {
-    AlignedFloats x;  // [columns][kStripRows], in the factor's order
+    Workspace(std::int64_t columns, std::size_t blocks)
+        : errors(aligned_floats(std::size_t(columns * kStripRows))),
+          gradient(aligned_floats(std::size_t(columns * kStripRows))),
+          found(blocks),
+          log(columns, blocks) {}
+
+    // In the factor's order. Errors r = w - q, later what r has changed by; gradient: r H.
+    AlignedFloats errors, gradient;
     std::vector<SearchResult> found;
-    alignas(64) float block[kMaxBlock * kStripRows], changes[kMaxBlock * kStripRows];
+    ChangeLog log;
+    alignas(64) float block[kMaxBlock * kStripRows];
     float square[kMaxBlock * kMaxBlock];
   };
 
   std::int64_t blocks() const { return std::int64_t(factor_.order.size()); }
-  float* at(Workspace& space, std::int64_t block) const {
-    return space.x.get() + block * spec_.block * kStripRows;
-  }
-
-  void gather(const Strip& strip, std::int64_t i, float* out) const {
-    const std::int64_t begin = factor_.order[std::size_t(i)] * spec_.block;
-    strip.gather(begin, begin + spec_.block, out);
+  float* at(const AlignedFloats& x, std::int64_t block) const {
+    return x.get() + block * spec_.block * kStripRows;
   }
 
   /// What a block and its own columns have to do with each other: [block][block].
@@ -91,57 +136,56 @@ class FeedbackMethod final : public StripMethod {
     return space.square;
   }
 
-  /// out -= the first `count` rows of the block's columns of m, times x.
+  /// out += the first `count` errors times the block's columns of m.
   void spread(const ColumnPanels& m, std::int64_t i, std::int64_t count, Workspace& space,
               float* out) const {
     const int n = spec_.block, width = m.width();
     for (int k = 0; k < n; k += width)
-      feedback_.spread(m.panel((i * n + k) / width), width, count, space.x.get(),
+      feedback_.spread(m.panel((i * n + k) / width), width, count, space.errors.get(),
                        out + k * kStripRows);
   }
 
-  /// Leaves (w - q) / u in x, of the compensated weights.
+  /// Chooses scales and codes on compensated weights. Leaves r = w - q, and r H = r V V^T, from
+  /// what each block adds to r V.
   void feed(const Strip& strip, Workspace& space) const {
-    SearchResult whole{};
-    if (spec_.whole_row) {
-      for (std::int64_t i = 0; i < blocks(); ++i) gather(strip, i, at(space, i));
-      scale_.fit(at(space, 0), prices_.data(), columns_, whole);
-    }
+    const int n = spec_.block, width = factor_.u.width();
     for (std::int64_t i = 0; i < blocks(); ++i) {
-      const std::int64_t j = i * spec_.block;
+      const std::int64_t begin = factor_.order[std::size_t(i)] * n;
+      strip.gather(begin, begin + n, at(space.errors, i));
+    }
+    SearchResult whole{};
+    if (spec_.whole_row) scale_.fit(space.errors.get(), prices_.data(), columns_, whole);
+    for (std::int64_t i = 0; i < blocks(); ++i) {
       SearchResult& found = space.found[std::size_t(i)];
-      gather(strip, i, space.block);
-      spread(factor_.u, i, j, space, space.block);
+      std::copy_n(at(space.errors, i), n * kStripRows, space.block);
+      spread(factor_.u, i, i * n, space, space.block);
       if (spec_.whole_row)
         found = whole;
       else
-        search_.run(&spec_, space.block, prices_.data() + j, &found);
-      feedback_.round(&spec_, square(factor_.u, i, space), space.block, &found, at(space, i));
+        search_.run(&spec_, space.block, prices_.data() + i * n, &found);
+      feedback_.round(&spec_, square(factor_.u, i, space), space.block, &found, at(space.errors, i),
+                      at(space.gradient, i));
+      for (int k = 0; k < n; k += width)
+        feedback_.spread_back(factor_.u.panel((i * n + k) / width), width, i * n,
+                              at(space.gradient, i) + k * kStripRows, space.gradient.get());
     }
   }
 
-  /// Leaves q - w in x.
-  void subtract(const Strip& strip, Workspace& space) const {
-    for (std::int64_t i = 0; i < blocks(); ++i) {
-      float* const errors = at(space, i);
-      feedback_.decode(&spec_, &space.found[std::size_t(i)], errors);
-      gather(strip, i, space.block);
-      for (int k = 0; k < spec_.block * kStripRows; ++k) errors[k] -= space.block[k];
-    }
-  }
-
-  /// One round over all blocks; false if nothing changed.
-  bool descend(Workspace& space) const {
+  /// One round over all blocks; false if nothing changed. Few codes change, and blocks follow what
+  /// each row's log says; with a scale all columns of its block do. Leaves the changes in errors.
+  bool descend(Workspace& space, bool scales) const {
+    const int n = spec_.block, width = factor_.h.width();
     bool any = false;
     for (std::int64_t i = 0; i < blocks(); ++i) {
-      float* const gradient = space.block;
-      std::fill_n(gradient, spec_.block * kStripRows, 0.0f);
-      spread(factor_.h, i, columns_, space, gradient);
-      if (!feedback_.refine(&spec_, square(factor_.h, i, space), gradient,
-                            &space.found[std::size_t(i)], space.changes))
-        continue;
-      any = true;
-      for (int k = 0; k < spec_.block * kStripRows; ++k) at(space, i)[k] += space.changes[k];
+      float *const gradient = at(space.gradient, i), *const changes = at(space.errors, i);
+      const auto news = space.log.news(i);
+      for (int k = 0; k < n; k += width)
+        feedback_.follow(factor_.h.panel((i * n + k) / width), width, news.data(),
+                         gradient + k * kStripRows);
+      if (scales) spread(factor_.h, i, i * n, space, gradient);
+      any |= feedback_.refine(&spec_, square(factor_.h, i, space), scales, gradient,
+                              &space.found[std::size_t(i)], changes);
+      if (!scales) space.log.add(i, i * n, n, changes);
     }
     return any;
   }

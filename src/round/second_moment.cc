@@ -15,6 +15,8 @@
 extern "C" {
 void spotrf_(const char* triangle, const int* n, float* a, const int* stride,
              int* info);  // LAPACK
+void strtri_(const char* triangle, const char* diagonal, const int* n, float* a, const int* stride,
+             int* info);
 }
 
 namespace nibble {
@@ -116,19 +118,17 @@ class Tiled {
     return true;
   }
 
-  /// out(i, j, value) for the lower triangle of the inverse of the lower triangle.
-  template <class F>
-  void invert_lower(const F& out) {
-    pool_.run(tiles_, 1, [&](std::int64_t k, std::int64_t) {
-      const std::int64_t begin = k * kTile, height = n_ - begin;
-      const int width = rows(k);
-      std::vector<float> x(std::size_t(height * width));
-      for (int j = 0; j < width; ++j) x[std::size_t(j * (width + 1))] = 1;
-      cblas_strsm(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, int(height),
-                  width, 1, tile(k, k), int(n_), x.data(), width);
-      for (std::int64_t i = 0; i < height; ++i)
-        for (std::int64_t j = 0; j < width && j <= i; ++j)
-          out(begin + i, begin + j, x[std::size_t(i * width + j)]);
+  /// Of the lower triangle: diagonal blocks become their inverses, what is below is multiplied by
+  /// these.
+  void divide_blocks(int block) {
+    const int stride = int(n_);
+    pool_.run(n_ / block, 1, [&](std::int64_t b, std::int64_t) {
+      const std::int64_t begin = b * block, end = begin + block;
+      int info = 0;
+      if (end < n_)
+        cblas_strsm(CblasRowMajor, CblasRight, CblasLower, CblasNoTrans, CblasNonUnit,
+                    int(n_ - end), block, 1, &at(begin, begin), stride, &at(end, begin), stride);
+      strtri_("U", "N", &block, &at(begin, begin), &stride, &info);
     });
   }
 
@@ -149,19 +149,29 @@ class Tiled {
   std::unique_ptr<float[]> a_;
 };
 
-/// U of h, or nothing if h is not positive definite: with the order of rows and columns reversed,
-/// h = L L^T, and U is the inverse of L, reversed back.
-std::optional<ColumnPanels> inverse_factor(const ColumnPanels& h, std::int64_t n,
-                                           ThreadPool& pool) {
+/// u of FeedbackFactor, or nothing if h is not positive definite. With the order of rows and
+/// columns reversed, h = L L^T: V is L, reversed back.
+std::optional<ColumnPanels> block_factor(const ColumnPanels& h, std::int64_t n, int block,
+                                         ThreadPool& pool) {
   Tiled a(n, pool);
   a.take_reversed(h);
   if (!a.cholesky()) return std::nullopt;
-  ColumnPanels u(n, h.width(), true);
+  a.divide_blocks(block);
+  const int width = h.width();
+  ColumnPanels u(n, width, true);
   std::atomic<bool> finite = true;
-  a.invert_lower([&](std::int64_t i, std::int64_t j, float value) {
-    if (!std::isfinite(value)) finite = false;
-    const std::int64_t row = n - 1 - i, column = n - 1 - j;
-    u.panel(column / h.width())[row * h.width() + column % h.width()] = value;
+  pool.run(n, kRows, [&](std::int64_t begin, std::int64_t end) {
+    bool all = true;
+    for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t p = i / width; p < n / width; ++p) {
+        const float* const from = &a.at(n - 1 - i, n - 1 - p * width);
+        float* const to = u.panel(p) + i * width;
+        for (std::int64_t w = std::max<std::int64_t>(0, i - p * width); w < width; ++w) {
+          to[w] = from[-w];
+          all &= std::isfinite(to[w]);
+        }
+      }
+    if (!all) finite = false;
   });
   if (!finite) return std::nullopt;
   return u;
@@ -179,15 +189,15 @@ Result<FeedbackFactor> factorize(const SecondMoment& moment, int block,
   if (!(mean > 0 && std::isfinite(float(mean))))
     return fail(ErrorCode::invalid, "its inputs are {}",
                 mean == 0 ? "all zero on the calibration text" : "not finite");
-  // Cholesky and the inverse of a triangle: n^3 / 3 each.
-  const profile::Timed timed(profile::Phase::factors, 2.0 / 3 * double(n) * double(n) * double(n));
+  const profile::Timed timed(profile::Phase::factors,
+                             double(n) * double(n) * (double(n) / 3 + double(block)));
   FeedbackFactor out;
   out.order = by_weight(moment, block);
   out.h = shrunk(moment, out.order, block, mean, regularization.shrinkage, pool);
   double damped = 0;
   for (double damping = regularization.damping; damping <= kMostDamping; damping *= 10) {
     add_to_diagonal(out.h, n, float(damping - std::exchange(damped, damping)));
-    auto u = inverse_factor(out.h, n, pool);
+    auto u = block_factor(out.h, n, block, pool);
     if (!u) continue;
     out.u = std::move(*u);
     return out;

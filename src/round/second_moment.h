@@ -58,7 +58,8 @@ class ColumnPanels {
 
 /// Blocks of columns in the order in which they are rounded, those that matter most first
 /// (act-order, by blocks, since a block's columns share its scales); and for the columns in that
-/// order the regularized H and the upper triangular U with H^-1 = U^T U.
+/// order the regularized H = V V^T, V upper triangular, and of V what feedback needs: the inverses
+/// of its diagonal blocks, and above these V times the inverse of the block below.
 struct FeedbackFactor {
   std::vector<std::int64_t> order;
   ColumnPanels h, u;

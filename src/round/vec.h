@@ -65,6 +65,31 @@ static inline Floats sqrt(Floats x) {
   return out;
 }
 
+/// Exchanges lanes and vectors.
+static inline void transpose(Floats (&x)[kLanes]) {
+#if defined(__clang__)
+  for (int i = 0; i < kLanes; ++i)
+    for (int l = 0; l < i; ++l) {
+      const float other = x[i][l];
+      x[i][l] = x[l][i], x[l][i] = other;
+    }
+#else
+  // Vectors that are half of all apart are interleaved, as often as it takes to come round.
+  Ints low{}, high{};
+  for (int l = 0; l < kLanes; ++l) low[l] = l / 2 + l % 2 * kLanes, high[l] = low[l] + kLanes / 2;
+#pragma GCC unroll 4
+  for (int done = 1; done < kLanes; done *= 2) {
+    Floats next[kLanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < kLanes / 2; ++i) {
+      next[2 * i] = __builtin_shuffle(x[i], x[i + kLanes / 2], low);
+      next[2 * i + 1] = __builtin_shuffle(x[i], x[i + kLanes / 2], high);
+    }
+    for (int i = 0; i < kLanes; ++i) x[i] = next[i];
+  }
+#endif
+}
+
 /// Entries 0 .. 7 of a table that is as wide as a vector at least, and aligned like one.
 static inline Floats pick_of_8(const float* table, Ints index) {
 #if NIBBLE_VECTOR_BYTES >= 32 && !defined(__clang__)
