@@ -83,27 +83,27 @@ def main():
     model = AutoModelForCausalLM.from_pretrained(arguments.checkpoint, dtype=torch.float32)
     ids = AutoTokenizer.from_pretrained(arguments.checkpoint)(pathlib.Path(arguments.text).read_text())["input_ids"]
     windows = torch.tensor(ids[:arguments.windows * 512]).reshape(-1, 512)
+    taps = [[f"model.layers.{block}.{name}" for name in tap] for block in arguments.blocks.split(",") for tap in TAPS]
+    kept = inputs_of(model, windows, [names[0] for names in taps])
     ratios, times = [], []
-    for block in map(int, arguments.blocks.split(",")):
-        for tap in TAPS:
-            names = [f"model.layers.{block}.{name}" for name in tap]
-            layers = [model.get_submodule(name) for name in names]
-            inputs = inputs_of(model, windows, names[:1])[names[0]]
-            if inputs.shape[1] % arguments.group:
-                print(f"{names[0]}: {inputs.shape[1]} columns are no whole groups of {arguments.group}")
-                continue
-            with tempfile.TemporaryDirectory() as folder:
-                mine, seconds = ours(arguments.program, layers, inputs, arguments.group, arguments.threads,
-                                     pathlib.Path(folder))
-            peers = [theirs(layers, inputs, arguments.group, desc_act=act, act_group_aware=not act) for act in (False, True)]
-            times.append((seconds, min(taken for _, taken in peers)))
-            x = inputs.double()
-            moment = x.T @ x / len(x)
-            for i, (name, layer) in enumerate(zip(names, layers)):
-                loss = lambda q: float(((layer.weight.double() - q.double()) @ moment * (layer.weight.double() - q.double())).sum())
-                us, them = loss(mine[i]), [loss(result[i]) for result, _ in peers]
-                ratios.append(us / min(them))
-                print(f"{name:32} ours {us:.5g}  theirs {them[0]:.5g}, desc_act {them[1]:.5g}  ratio {ratios[-1]:.3f}", flush=True)
+    for names in taps:
+        layers = [model.get_submodule(name) for name in names]
+        inputs = kept.pop(names[0])
+        if inputs.shape[1] % arguments.group:
+            print(f"{names[0]}: {inputs.shape[1]} columns are no whole groups of {arguments.group}")
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            mine, seconds = ours(arguments.program, layers, inputs, arguments.group, arguments.threads,
+                                 pathlib.Path(folder))
+        peers = [theirs(layers, inputs, arguments.group, desc_act=act, act_group_aware=not act) for act in (False, True)]
+        times.append((seconds, min(taken for _, taken in peers)))
+        x = inputs.double()
+        moment = x.T @ x / len(x)
+        for i, (name, layer) in enumerate(zip(names, layers)):
+            loss = lambda q: float(((layer.weight.double() - q.double()) @ moment * (layer.weight.double() - q.double())).sum())
+            us, them = loss(mine[i]), [loss(result[i]) for result, _ in peers]
+            ratios.append(us / min(them))
+            print(f"{name:32} ours {us:.5g}  theirs {them[0]:.5g}, desc_act {them[1]:.5g}  ratio {ratios[-1]:.3f}", flush=True)
     print(f"loss: median ratio {statistics.median(ratios):.3f}, largest {max(ratios):.3f}")
     us, them = (sum(column) for column in zip(*times))
     print(f"CPU seconds: ours {us:.2f}, theirs {them:.2f}: theirs / ours {them / us:.1f}")
