@@ -4,8 +4,9 @@
     speed.py NIBBLE LLAMA_BENCH MODEL.gguf ... [--prompt 512] [--tokens 64] [--threads 2] [--rounds 5] [--json]
 
 LLAMA_BENCH is llama.cpp's llama-bench. ik_llama.cpp runs in a process of its own if the package ik-llama-cpp-python can be
-imported. Every round runs each program once, the peers with OpenMP's default way of waiting and with OMP_WAIT_POLICY=passive;
-`best_peer` is the best median among them, and `ratio` the median over rounds of ours / the better one in the same round.
+imported. Every round runs each program once, the peers with OpenMP's default way of waiting and with OMP_WAIT_POLICY=passive.
+`peer` is the one (with its way of waiting) whose median over the rounds is best, `best_peer` that median, and `ratio` the median over
+rounds of ours / that peer in the same round: taking the best of several noisy runs in each round would favour the peers.
 `limit_share`, measured in every round: of decode, the bytes of weights read a second, relative to what all threads together read of
 plain memory; of prefill, the operations a second, 2 a weight and token, relative to what they reach in registers.
 """
@@ -100,7 +101,7 @@ def compare(arguments, model):
     for kind in ("prefill", "decode"):
         medians = {name: statistics.median(each[name][kind] for each in rounds) for name in rounds[0]}
         best = max((name for name in medians if name != "nibble"), key=medians.get)
-        ratio = statistics.median(each["nibble"][kind] / max(each[name][kind] for name in each if name != "nibble") for each in rounds)
+        ratio = statistics.median(each["nibble"][kind] / each[best][kind] for each in rounds)
         row = {"kind": kind, "type": pathlib.Path(model).stem, "ours": medians["nibble"], "best_peer": medians[best], "peer": best, "ratio": ratio}
         per_token, limit = ("bytes", "bandwidth") if kind == "decode" else ("products", "peak")
         row["limit_share"] = statistics.median(
