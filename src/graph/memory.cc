@@ -39,8 +39,9 @@ std::uint64_t work_bytes(const Graph& graph, Precision precision, std::uint32_t 
   const std::uint64_t codes = precision == Precision::fast ? rows * widest * 11 / 8 : 0;
   const std::int64_t attention = attend_scratch(kAttendTokens, int(c.heads / c.kv_heads),
                                                 int(c.head_dim), std::int64_t(context));
+  const std::uint64_t products = std::min<std::uint64_t>(rows, Input::kTokenBlock) * widest;
   return rows * widths * sizeof(float) + codes + c.vocab * sizeof(float) +
-         std::uint64_t(threads) * std::uint64_t(attention) * sizeof(float);
+         std::uint64_t(threads) * (std::uint64_t(attention) + products) * sizeof(float);
 }
 
 }  // namespace nibble

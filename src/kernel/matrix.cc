@@ -438,19 +438,21 @@ void Input::multiply(const Matrix& w, const float* bias, float* out, std::int64_
   // alike.
   const InputView input = coded ? rounded(std::max(w.view().block, 32), pool) : view_;
 
-  // Tokens in blocks whose inputs stay in a second cache while panels stream by; panels in groups
-  // small enough to keep all threads busy to the end, but with several tokens not so small that
-  // arranging their inputs counts.
-  constexpr std::int64_t kTokenBlock = 48, kFewPanels = 24;
+  // Tokens in blocks, for each of which a panel is expanded once; panels in groups small enough to
+  // keep all threads busy to the end, but with several tokens not so small that arranging their
+  // inputs counts.
+  constexpr std::int64_t kFewPanels = 24, kWholeTiles = 24;
   const std::int64_t threads = pool.size(), panels = (w.rows() + kPanelRows - 1) / kPanelRows;
   const std::int64_t blocks = (view_.tokens + kTokenBlock - 1) / kTokenBlock;
+  const std::int64_t share = (view_.tokens + blocks - 1) / blocks;
+  const std::int64_t tokens = (share + kWholeTiles - 1) / kWholeTiles * kWholeTiles;
   const bool one = view_.tokens == 1;
   const std::int64_t wanted = threads == 1 ? 1 : threads * (one ? 4 : 12);
   const std::int64_t most =
       one ? panels : threads * std::max<std::int64_t>(1, panels / kFewPanels / threads);
   const std::int64_t groups = std::min({panels, most, (wanted + blocks - 1) / blocks});
   const std::int64_t scratch_bytes =
-      w.kernel().scratch_bytes(&w.view(), std::min(view_.tokens, kTokenBlock));
+      w.kernel().scratch_bytes(&w.view(), std::min(view_.tokens, tokens));
   pool.run(blocks * groups, 1, [&](std::int64_t begin, std::int64_t end) {
     static thread_local std::shared_ptr<std::byte> scratch;
     static thread_local std::int64_t scratch_size = 0;
@@ -462,8 +464,8 @@ void Input::multiply(const Matrix& w, const float* bias, float* out, std::int64_
       const std::int64_t group = i % groups, block = i / groups;
       const Work work{.panel_begin = panels * group / groups,
                       .panel_end = panels * (group + 1) / groups,
-                      .token_begin = block * kTokenBlock,
-                      .token_end = std::min(view_.tokens, (block + 1) * kTokenBlock),
+                      .token_begin = std::min(view_.tokens, block * tokens),
+                      .token_end = std::min(view_.tokens, (block + 1) * tokens),
                       .out = out,
                       .out_stride = out_stride,
                       .scratch = scratch.get()};

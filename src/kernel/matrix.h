@@ -73,6 +73,8 @@ class Matrix {
 /// The inputs of one or more products, with their 8-bit form made once and only if needed.
 class Input {
  public:
+  /// Tokens that a thread multiplies at a time: their inputs lie in its scratch.
+  static constexpr std::int64_t kTokenBlock = 192;
   /// Keeps a reference to `values` ([tokens][columns]) and to `sequences`: how many of the tokens
   /// belong to each sequence, one after the other. None: all belong to one.
   Input(const float* values, std::int64_t tokens, std::int64_t columns, Precision precision,

@@ -155,6 +155,31 @@ TEST(Inputs, MatricesSeeTheirOwn) {
   }
 }
 
+/// Many tokens are multiplied in blocks, by several threads: each gets what it gets alone.
+TEST(Inputs, BlocksOfTokensGetWhatEachGetsAlone) {
+  constexpr std::int64_t kTokens = 2 * Input::kTokenBlock + 5, kColumns = 64, kRows = 37;
+  const auto values = random_values(kTokens * kColumns);
+  ThreadPool pool(3);
+  for (const char* id : {"f16", "q8_0"}) {
+    const Format& format = *find_format(id);
+    std::vector<std::byte> bytes(format.row_bytes(kColumns) * kRows);
+    const auto weights = random_values(bytes.size());
+    for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = std::byte(i * 37);
+    for (std::size_t i = 0; i < bytes.size(); i += format.spec().bytes)
+      put_fp16(&bytes[i], weights[i]);
+    const Matrix matrix = *Matrix::pack(format, kRows, kColumns, bytes, pool);
+    for (const Precision precision : {Precision::exact, Precision::fast}) {
+      std::vector<float> all(kTokens * kRows), each(kTokens * kRows);
+      Input(values.data(), kTokens, kColumns, precision)
+          .multiply(matrix, nullptr, all.data(), kRows, pool);
+      for (std::int64_t t = 0; t < kTokens; ++t)
+        Input(values.data() + t * kColumns, 1, kColumns, precision)
+            .multiply(matrix, nullptr, each.data() + t * kRows, kRows, pool);
+      EXPECT_EQ(all, each) << id;
+    }
+  }
+}
+
 /// LLM.int8's outliers in one sequence do not reach the others of a batch.
 TEST(Inputs, SequencesAreRoundedByThemselves) {
   constexpr std::int64_t kColumns = 64;
