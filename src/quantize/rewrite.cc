@@ -244,7 +244,7 @@ Status rewrite(Model& model, const std::vector<const Transform*>& transforms, co
     if (transform->turns() == Channels::residual) residual.emplace_back(model.config().hidden);
     for (const Turn& turn : model.graph().turns)
       if (transform->turns() == turn.channels) apply(model, turn, Rotation(turn.width));
-    if (!transform->scales_folds()) continue;
+    if (transform->turns()) continue;
     Rewriter rewriter(model, options, pool);
     NIBBLE_TRY(const auto scales, rewriter.choose(*transform, corpus, progress));
     rewriter.apply(scales);

@@ -59,7 +59,8 @@ struct ServedSequence {
   std::span<const Token> proposal(std::size_t most) {
     const std::size_t room = session.context() - session.position() - 1;
     const std::size_t wanted = job->request.limit - generated - 1;
-    guesses = LookupDrafter::find(history, std::min({length.next(), most, room, wanted}));
+    const auto guesses =
+        LookupDrafter::find(history, std::min({length.next(), most, room, wanted}));
     next = {history.back()};
     next.insert(next.end(), guesses.begin(), guesses.end());
     return next;
@@ -73,8 +74,8 @@ struct ServedSequence {
   StopMatcher stop;
   std::optional<Matcher> matcher = {};  // of the grammar, if there is one
   std::uint32_t reused = 0, generated = 0;
-  std::vector<Token> history;                  // the prompt and what was generated
-  std::vector<Token> guesses = {}, next = {};  // next: the last token and they
+  std::vector<Token> history;    // the prompt and what was generated
+  std::vector<Token> next = {};  // its last token and guesses, in the present step
   DraftLength length = {};
   std::size_t portion = 0;     // tokens in the present step
   std::size_t part = 0;        // of the batch
@@ -250,7 +251,8 @@ Result<Token> Scheduler::State::pick(ServedSequence& s, std::span<const float> l
 void Scheduler::State::advance(ServedSequence& s) {
   const auto logits = batch.logits(s.part);
   if (!logits) return finish(s, FinishReason::failed, kNotFinite);
-  const std::vector<Token> guesses = std::exchange(s.guesses, {});
+  const std::vector<Token> ran = std::exchange(s.next, {});  // empty: the end of the prompt
+  const auto guesses = std::span(ran).last(ran.empty() ? 0 : ran.size() - 1);
   const std::size_t vocab = logits->size() / (guesses.size() + 1);
   const std::size_t held = s.session.position() - guesses.size();
   std::size_t right = 0;

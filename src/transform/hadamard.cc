@@ -8,7 +8,6 @@ namespace {
 
 class Hadamard final : public Transform {
   std::string_view id() const override { return "hadamard"; }
-  bool scales_folds() const override { return false; }
   std::optional<Channels> turns() const override { return Channels::values; }
 };
 

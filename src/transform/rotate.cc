@@ -8,7 +8,6 @@ namespace {
 
 class Rotate final : public Transform {
   std::string_view id() const override { return "rotate"; }
-  bool scales_folds() const override { return false; }
   std::optional<Channels> turns() const override { return Channels::residual; }
 };
 

@@ -31,13 +31,12 @@ class Transform {
  public:
   virtual ~Transform() = default;
   virtual std::string_view id() const = 0;  // "awq"
-  /// Whether it has scales() to choose, which takes a run of the calibration text.
-  virtual bool scales_folds() const { return true; }
   /// A scale for each channel, finite and not zero; empty: the fold stays as it is.
   virtual Result<std::vector<float>> scales(const FoldTask&, ThreadPool&) const {
     return std::vector<float>{};
   }
-  /// The channels that it turns.
+  /// The channels that it turns; none: it has scales() to choose, which takes a run of the
+  /// calibration text.
   virtual std::optional<Channels> turns() const { return std::nullopt; }
 };
 
