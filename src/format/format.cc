@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 
+#include "base/clones.h"
 #include "base/result.h"
 #include "format/levels.h"
 
@@ -81,6 +82,18 @@ Code nearest_group(const Codebook& book, float scale, const float* x) {
   return best.first;
 }
 
+NIBBLE_CLONES void count_up(const Code* codes, int count, int first, std::int8_t* out) {
+  for (int i = 0; i < count; ++i) out[i] = std::int8_t(first + int(codes[i]));
+}
+
+/// The values of a block's levels.
+NIBBLE_CLONES void scale_up(const std::int8_t* level, const Grid& grid, int count, int sub,
+                            float* out) {
+  for (int s = 0; s < count / sub; ++s)
+    for (int i = s * sub; i < (s + 1) * sub; ++i)
+      out[i] = grid.scale[s] * float(level[i]) + grid.offset[s];
+}
+
 }  // namespace
 
 Code Format::round(const Grid& grid, int pos, const float* x) const {
@@ -112,7 +125,7 @@ void Format::levels(const Grid&, const Code* codes, std::int8_t* out) const {
   if (layout().codebook)
     for (int i = 0; i < block(); i += kGroup) layout().codebook->levels(codes[i / kGroup], out + i);
   else if (consecutive_)
-    for (int i = 0; i < block(); ++i) out[i] = std::int8_t(table[0] + int(codes[i]));
+    count_up(codes, block(), table[0], out);
   else
     for (int i = 0; i < block(); ++i) out[i] = table[codes[i]];
 }
@@ -132,9 +145,8 @@ void Format::decode(const std::byte* in, std::size_t blocks, float* out) const {
       continue;
     }
     levels(grid, codes, level);
-    for (int s = 0; s < block() / sub; ++s)
-      for (int i = 0; i < sub; ++i)
-        *out++ = grid.scale[s] * float(level[s * sub + i]) + grid.offset[s];
+    scale_up(level, grid, block(), sub, out);
+    out += block();
   }
 }
 

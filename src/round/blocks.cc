@@ -144,7 +144,7 @@ class Search {
     for (int j = s * kSub; j < (s + 1) * kSub; ++j) {
       const Floats q = levels_.level(scaled(x(j), fit, inv));
       const Floats hq = h(j) * q;
-      sum.qq += hq * q, sum.xq += hq * x(j);
+      sum.qq = multiply_add(hq, q, sum.qq), sum.xq = multiply_add(hq, x(j), sum.xq);
       if (kOffset) sum.q += hq;
     }
     return sum;
@@ -158,7 +158,7 @@ class Search {
     for (int j = s * kSub; j < (s + 1) * kSub; ++j) {
       const Floats q = levels_.level(scaled(x(j), fit, inv));
       const Floats r = x(j) - (kOffset ? fit.scale * q + fit.offset : fit.scale * q);
-      sum += h(j) * r * r;
+      sum = multiply_add(h(j) * r, r, sum);
     }
     return sum;
   }

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/clones.h"
 #include "base/cpu.h"
 #include "base/half.h"
 #include "base/profile.h"
@@ -21,7 +22,7 @@ namespace {
 constexpr float kLeastImportance = 1e-6f;
 
 /// Index of the first value that is NaN or infinite; `count` if there is none.
-std::int64_t find_not_finite(const float* values, std::int64_t count) {
+NIBBLE_CLONES std::int64_t find_not_finite(const float* values, std::int64_t count) {
   const auto bad = [&](std::int64_t i) {
     return (std::bit_cast<std::uint32_t>(values[i]) & 0x7f800000) == 0x7f800000;
   };
@@ -138,7 +139,7 @@ class Strips {
 
   /// Adds the squared errors of one row: in float32 over short runs of columns, each lane at most
   /// 32 terms, and from there on in double. The order depends on nothing but the columns.
-  void measure(const float* w, const float* q, RoundReport& sums) const {
+  NIBBLE_CLONES void measure(const float* w, const float* q, RoundReport& sums) const {
     using Lanes [[gnu::vector_size(32)]] = float;
     constexpr int kLanes = 8, kRun = 32 * kLanes;
     Lanes plain{}, weighted{}, weight{};
@@ -259,7 +260,7 @@ AlignedFloats aligned_floats(std::size_t count) {
   return AlignedFloats(new (std::align_val_t(64)) float[count]);
 }
 
-void Strip::gather(std::int64_t begin, std::int64_t end, float* out) const {
+NIBBLE_CLONES void Strip::gather(std::int64_t begin, std::int64_t end, float* out) const {
   for (int r = 0; r < kStripRows; ++r) {
     const float* row = rows + std::min(r, count - 1) * columns;
     for (std::int64_t j = begin; j < end; ++j)
