@@ -34,9 +34,10 @@ Run add_quantize(CLI::App& app) {
   app.add_option("--plot", command->plot,
                  "with a budget: draw size against KL divergence into this SVG file");
   app.add_option("--recipe", command->options.recipe,
-                 "[transform+]rounding[:level], rounding: gptq (error feedback), importance or "
-                 "nearest; transforms: awq, fold, hadamard, rotate, smoothquant; default: the best "
-                 "one whose cost is reasonable here, which it says");
+                 "[transform+]rounding[:level], rounding: gptq (error feedback), gptaq (the same "
+                 "toward the outputs of the full-precision model), importance or nearest; "
+                 "transforms: awq, fold, hadamard, rotate, smoothquant; default: the best one "
+                 "whose cost is reasonable here, which it says");
   app.add_flag("--fast", command->options.fast, "importance rounding instead of error feedback");
   app.add_option(
       "--calib", command->options.calibration,

@@ -64,7 +64,8 @@ Json to_json(const QuantizeReport& report, bool dry_run) {
     if (const auto& f = tensor.feedback)
       each["feedback"] = {{"shrinkage", f->shrinkage},
                           {"held_out_error", f->error},
-                          {"held_out_error_alone", f->error_alone}};
+                          {"held_out_error_alone", f->error_alone},
+                          {"correction", f->correction}};
     if (tensor.feedback && !tensor.feedback->fallback.empty())
       each["feedback"]["fallback"] = tensor.feedback->fallback;
     out["tensors"].push_back(std::move(each));
@@ -83,6 +84,8 @@ void print_tensors(const QuantizeReport& report) {
     if (const auto& f = tensor.feedback; f && f->error_alone > 0)
       line += fmt::format("  held-out error {:.3f} of importance rounding's (shrinkage {:.1f})",
                           f->error / f->error_alone, f->shrinkage);
+    if (tensor.feedback && tensor.feedback->correction > 0)
+      line += fmt::format(", {:.0f}% corrected", 100 * tensor.feedback->correction);
     if (!tensor.reason.empty()) line += "  (" + tensor.reason + ")";
     fmt::print("{}\n", line);
   }

@@ -48,6 +48,7 @@ struct FeedbackChoice {
   double shrinkage = 1;    // share of the correlations between inputs that was dropped; 1: all
   double error = 0;        // of the outputs of some rows
   double error_alone = 0;  // the same with every column rounded for itself
+  double correction = 0;   // part made of what brings outputs back to the full-precision model's
   std::string fallback;    // why there is no feedback; empty: there is
 };
 

@@ -20,6 +20,12 @@ const Gram* active_gram() {
   return nullptr;
 }
 
+/// The pool has the threads; more of OpenBLAS's would change the order of its sums.
+void one_blas_thread() {
+  static const bool single = (openblas_set_num_threads(1), true);
+  (void)single;
+}
+
 }  // namespace
 
 void MomentSums::add(const std::string& tap, const float* values, std::int64_t tokens,
@@ -65,9 +71,7 @@ void MomentSums::add_pairs(const Gram& gram, const float* values, std::int64_t t
 
 void MomentSums::add_products(const float* values, std::int64_t tokens, SecondMoment& sum,
                               ThreadPool& pool) {
-  // The pool has the threads; more of OpenBLAS's would change the order of its sums.
-  static const bool single = (openblas_set_num_threads(1), true);
-  (void)single;
+  one_blas_thread();
   const std::int64_t width = sum.columns;
   const int n = int(width), k = int(tokens);
   pool.run((width + kPanel - 1) / kPanel, 1, [&](std::int64_t panel, std::int64_t) {
@@ -94,6 +98,32 @@ std::optional<SecondMoment> MomentSums::take(const std::string& tap) {
   for (std::size_t i = 0; i < n; ++i)
     for (std::size_t j = i; j < n; ++j)
       m.values[i * n + j] = m.values[j * n + i] = m.values[i * n + j] * scale;
+  return m;
+}
+
+void CrossSums::add(const std::string& tap, const float* a, const float* x, std::int64_t tokens,
+                    std::int64_t width, ThreadPool& pool) {
+  SecondMoment& sum = taps_[tap];
+  sum.columns = width;
+  sum.values.resize(std::size_t(width * width));
+  sum.count += std::uint64_t(tokens);
+  const profile::Timed timed(profile::Phase::moments,
+                             2 * double(tokens) * double(width) * double(width));
+  one_blas_thread();
+  const int n = int(width), k = int(tokens);
+  pool.run((width + kPanel - 1) / kPanel, 1, [&](std::int64_t panel, std::int64_t) {
+    const std::int64_t begin = panel * kPanel, end = std::min(begin + kPanel, width);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, int(end - begin), n, k, 1, a + begin, n, x,
+                n, 1, sum.values.data() + begin * width, n);
+  });
+}
+
+std::optional<SecondMoment> CrossSums::take(const std::string& tap) {
+  const auto found = taps_.extract(tap);
+  if (found.empty()) return std::nullopt;
+  SecondMoment m = std::move(found.mapped());
+  const float scale = 1 / float(m.count);
+  for (float& value : m.values) value *= scale;
   return m;
 }
 

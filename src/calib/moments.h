@@ -33,4 +33,17 @@ class MomentSums {
   std::vector<std::uint32_t> pairs_;          // what add_pairs() works with
 };
 
+/// Means of a x^T, of rows a and x that belong together.
+class CrossSums {
+ public:
+  /// Adds `tokens` rows of `width` values each. The same sums for every number of threads.
+  void add(const std::string& tap, const float* a, const float* x, std::int64_t tokens,
+           std::int64_t width, ThreadPool& pool);
+  /// As MomentSums::take().
+  std::optional<SecondMoment> take(const std::string& tap);
+
+ private:
+  std::map<std::string, SecondMoment> taps_;  // sums
+};
+
 }  // namespace nibble

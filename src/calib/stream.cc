@@ -1,6 +1,7 @@
 #include "calib/stream.h"
 
 #include <algorithm>
+#include <queue>
 
 namespace nibble {
 
@@ -18,7 +19,7 @@ std::vector<float> embed(const Model& model, std::span<const Token> tokens) {
 }
 
 Result<BlockStream> BlockStream::open(const Model& model, const Corpus& corpus, int threads,
-                                      const std::string& folder) {
+                                      const std::string& folder, bool reference) {
   if (corpus.windows.size() < kHeldOut)
     return fail(ErrorCode::invalid,
                 "{}: {} windows; error feedback needs at least {}: give a longer text", corpus.name,
@@ -28,25 +29,41 @@ Result<BlockStream> BlockStream::open(const Model& model, const Corpus& corpus, 
   for (const auto& window : corpus.windows)
     out.begins_.push_back(out.begins_.back() + window.size());
   NIBBLE_TRY(out.hidden_, Activations::create(out.begins_.back(), model.config().hidden, folder));
-  for (std::size_t w = 0; w < corpus.windows.size(); ++w)
-    out.hidden_.write(out.begins_[w], embed(model, corpus.windows[w]));
+  if (reference) {
+    NIBBLE_TRY(out.reference_,
+               Activations::create(out.begins_.back(), model.config().hidden, folder));
+  }
+  for (std::size_t w = 0; w < corpus.windows.size(); ++w) {
+    const std::vector<float> rows = embed(model, corpus.windows[w]);
+    out.hidden_.write(out.begins_[w], rows);
+    if (reference) out.reference_->write(out.begins_[w], rows);
+  }
   return out;
 }
 
-Status BlockStream::run(bool keep, const TapFunction& tap, const Progress& progress) {
+template <class Use>
+Status BlockStream::each_window(const Progress& progress, const Use& use) {
   std::size_t longest = 0;
   for (std::size_t i = 0; i + 1 < begins_.size(); ++i)
     longest = std::max(longest, begins_[i + 1] - begins_[i]);
   Session session(*runtime_, std::uint32_t(longest));
-  session.set_tap(tap);
-  std::vector<float> rows;
   for (window_ = 0; window_ + 1 < begins_.size(); ++window_) {
     if (progress.cancelled()) return fail(ErrorCode::cancelled, "stopped");
-    rows.resize((begins_[window_ + 1] - begins_[window_]) * hidden_.width());
-    hidden_.read(begins_[window_], rows);
-    NIBBLE_DO(keep ? session.advance(rows) : session.listen(rows));
-    if (keep) hidden_.write(begins_[window_], rows);
+    NIBBLE_DO(use(session));
   }
+  return {};
+}
+
+std::vector<float> BlockStream::read(const Activations& waiting) const {
+  std::vector<float> rows((begins_[window_ + 1] - begins_[window_]) * waiting.width());
+  waiting.read(begins_[window_], rows);
+  return rows;
+}
+
+Status BlockStream::advance(Activations& waiting, Session& session) {
+  std::vector<float> rows = read(waiting);
+  NIBBLE_DO(session.advance(rows));
+  waiting.write(begins_[window_], rows);
   return {};
 }
 
@@ -61,26 +78,63 @@ Status BlockStream::load(int block) {
 TapFunction BlockStream::sum() {
   return
       [this](const std::string& tap, const float* values, std::int64_t tokens, std::int64_t width) {
-        MomentSums& sums = window_ % kHeldOut == kHeldOut - 1 ? held_out_ : train_;
-        sums.add(tap, values, tokens, width, runtime_->pool());
+        (held_out() ? held_out_ : train_).add(tap, values, tokens, width, runtime_->pool());
       };
 }
 
 Status BlockStream::enter(int block, bool look, const Progress& progress) {
   NIBBLE_DO(load(block));
-  return look ? run(false, sum(), progress) : Status{};
+  if (reference_) return pass_reference(look, progress);
+  if (!look) return {};
+  return each_window(progress, [&](Session& session) {
+    session.set_tap(sum());
+    return session.listen(read(hidden_));
+  });
 }
 
 Status BlockStream::pass(int block, const Progress& progress) {
   NIBBLE_DO(load(block));
-  return run(true, sum(), progress);
+  return each_window(progress, [&](Session& session) {
+    session.set_tap(sum());
+    return advance(hidden_, session);
+  });
+}
+
+Status BlockStream::pass_reference(bool look, const Progress& progress) {
+  std::map<std::string, std::queue<std::vector<float>>> inputs;  // of the taps, by portion
+  const TapFunction add = this->sum();
+  const TapFunction listen = [&](const std::string& tap, const float* values, std::int64_t tokens,
+                                 std::int64_t width) {
+    add(tap, values, tokens, width);
+    inputs[tap].emplace(values, values + tokens * width);
+  };
+  const TapFunction compare = [&](const std::string& tap, const float* values, std::int64_t tokens,
+                                  std::int64_t width) {
+    const std::vector<float> x = std::move(inputs.at(tap).front());
+    inputs.at(tap).pop();
+    std::vector<float> d(x.size());
+    for (std::size_t i = 0; i < d.size(); ++i) d[i] = values[i] - x[i];
+    (held_out() ? held_out_drift_ : train_drift_)
+        .add(tap, d.data(), x.data(), tokens, width, runtime_->pool());
+    if (held_out()) square_.add(tap, d.data(), tokens, width, runtime_->pool());
+  };
+  return each_window(progress, [&](Session& session) -> Status {
+    session.set_tap(look ? listen : nullptr);
+    if (look) NIBBLE_DO(session.listen(read(hidden_)));
+    session.set_tap(look ? compare : nullptr);
+    return advance(*reference_, session);
+  });
 }
 
 const TapMoments* BlockStream::moments(const std::string& tap) {
   if (const auto found = moments_.find(tap); found != moments_.end()) return &found->second;
   auto train = train_.take(tap), held_out = held_out_.take(tap);
   if (!train || !held_out) return nullptr;
-  return &moments_.emplace(tap, TapMoments{std::move(*train), std::move(*held_out)}).first->second;
+  TapMoments& out = moments_[tap];
+  out = {std::move(*train), std::move(*held_out)};
+  if (reference_)
+    out.drift = Drift{*train_drift_.take(tap), *held_out_drift_.take(tap), *square_.take(tap)};
+  return &out;
 }
 
 Status BlockStream::replace(const std::string& weight, const Format& format,
@@ -88,6 +142,8 @@ Status BlockStream::replace(const std::string& weight, const Format& format,
   return runtime_->replace(weight, format, bytes, order);
 }
 
-Status BlockStream::leave(const Progress& progress) { return run(true, nullptr, progress); }
+Status BlockStream::leave(const Progress& progress) {
+  return each_window(progress, [&](Session& session) { return advance(hidden_, session); });
+}
 
 }  // namespace nibble

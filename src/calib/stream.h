@@ -5,6 +5,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@ namespace nibble {
 /// Second moments of one tap on the text, and on the windows held out to choose by.
 struct TapMoments {
   SecondMoment train, held_out;
+  std::optional<Drift> drift = {};  // where there is a reference
 };
 
 /// What the first block reads: [tokens][embedding]. Errors: none for tokens of the vocabulary.
@@ -25,9 +27,10 @@ std::vector<float> embed(const Model& model, std::span<const Token> tokens);
 class BlockStream {
  public:
   /// Embeds the windows. Every kHeldOut-th is held out. `folder`: activations wait in a file there;
-  /// empty: in memory. Errors: fewer than kHeldOut windows, no room for the activations.
+  /// empty: in memory. `reference`: beside them go the activations of the full-precision model.
+  /// Errors: fewer than kHeldOut windows, no room for the activations.
   static Result<BlockStream> open(const Model& model, const Corpus& corpus, int threads,
-                                  const std::string& folder);
+                                  const std::string& folder, bool reference = false);
 
   static constexpr std::size_t kHeldOut = 8;
 
@@ -49,16 +52,26 @@ class BlockStream {
  private:
   BlockStream(const Model& model, int threads) : model_(&model), threads_(threads) {}
   Status load(int block);
+  /// use(session) for every window_.
+  template <class Use>
+  Status each_window(const Progress& progress, const Use& use);
+  std::vector<float> read(const Activations& waiting) const;
+  /// Replaces the window by what the block makes of it.
+  Status advance(Activations& waiting, Session& session);
+  bool held_out() const { return window_ % kHeldOut == kHeldOut - 1; }
   TapFunction sum();  // into the moments
-  Status run(bool keep, const TapFunction& tap, const Progress& progress);
+  /// Runs the reference through the block, beside the other windows if `look`.
+  Status pass_reference(bool look, const Progress& progress);
 
   const Model* model_;
   int threads_;
   std::vector<std::size_t> begins_;  // of the windows, in tokens; one more at the end
   Activations hidden_;
+  std::optional<Activations> reference_;  // of the full-precision model
   std::unique_ptr<Runtime> runtime_;
   std::size_t window_ = 0;  // that runs now
-  MomentSums train_, held_out_;
+  MomentSums train_, held_out_, square_;
+  CrossSums train_drift_, held_out_drift_;
   std::map<std::string, TapMoments> moments_;
 };
 

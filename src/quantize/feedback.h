@@ -10,21 +10,24 @@
 #include "calib/stream.h"
 #include "nibble/quantize.h"
 #include "round/rounder.h"
+#include "round/sample.h"
 
 namespace nibble {
 
 class FeedbackSource {
  public:
   /// `model` must live as long. `folder`: as for BlockStream. `act_order`: matrices are rounded
-  /// with their columns sorted by the mean square of their inputs, largest first.
+  /// with their columns sorted by the mean square of their inputs, largest first. `reference`:
+  /// errors are those against the full-precision model's outputs, and may be corrected for.
   static Result<std::unique_ptr<FeedbackSource>> open(const Model& model, const Corpus& corpus,
                                                       int threads, const std::string& folder,
-                                                      bool act_order = false);
+                                                      bool act_order = false,
+                                                      bool reference = false);
 
   /// Bytes of memory that the largest block needs, activations that wait not counted.
-  static std::uint64_t memory_needed(const Model& model);
+  static std::uint64_t memory_needed(const Model& model, bool reference);
   /// Bytes of the activations that wait.
-  static std::uint64_t activation_bytes(const Model& model, const Corpus& corpus);
+  static std::uint64_t activation_bytes(const Model& model, const Corpus& corpus, bool reference);
 
   /// The block a weight is in; -1: none whose inputs are known.
   int block_of(const std::string& weight) const;
@@ -32,7 +35,8 @@ class FeedbackSource {
   /// weights will be put() without choose().
   Status enter(int block, const std::function<bool(int)>& finished, const Progress& progress);
   /// Gives `task`, whose weight is of the present block, the statistics with which its rounding is
-  /// best for windows held out: with one of these shrinkages, or without feedback.
+  /// best for windows held out: with one of these shrinkages, with or without the correction, or
+  /// without feedback.
   Result<FeedbackChoice> choose(const std::string& weight, RoundTask& task, const Rounder& rounder,
                                 std::span<const double> shrinkages, ThreadPool& pool);
   /// Rounds `task` with the best of all shrinkages.
@@ -56,7 +60,11 @@ class FeedbackSource {
     ColumnOrder order = nullptr;
     std::optional<TapMoments> sorted = {};                             // in that order
     std::map<std::pair<int, double>, Result<FeedbackFactor>> factors;  // by block and shrinkage
+    std::map<std::pair<int, double>, std::vector<float>> corrections = {};  // the same
   };
+  /// Adds the correction where it makes the error smaller.
+  static Status correct(Tap& tap, const TapMoments& moments, RoundTask& task, MatrixSample& sample,
+                        const Rounder& rounder, FeedbackChoice& choice, ThreadPool& pool);
   static const Result<FeedbackFactor>& factor(Tap& tap, const SecondMoment& moment, int block,
                                               double shrinkage, ThreadPool& pool);
 

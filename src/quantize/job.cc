@@ -131,8 +131,10 @@ Status check_whole_model(const Job& job, const QuantizeOptions& options, const c
 /// Decides where activations wait.
 Status plan_memory(Job& job, const QuantizeOptions& options) {
   const std::uint64_t needed =
-      FeedbackSource::memory_needed(*job.model) + turned_bytes(*job.model, job.transforms);
-  const std::uint64_t waiting = FeedbackSource::activation_bytes(*job.model, *job.windows);
+      FeedbackSource::memory_needed(*job.model, job.rounder->needs_reference()) +
+      turned_bytes(*job.model, job.transforms);
+  const std::uint64_t waiting =
+      FeedbackSource::activation_bytes(*job.model, *job.windows, job.rounder->needs_reference());
   const std::uint64_t allowed =
       options.memory_bytes > 0 ? options.memory_bytes : physical_memory() / 2;
   if (options.memory_bytes > 0 && needed > allowed)

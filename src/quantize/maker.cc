@@ -27,6 +27,7 @@ Json to_json(const QuantizedTensor& report) {
     out["feedback"] = {{"shrinkage", f->shrinkage},
                        {"error", f->error},
                        {"error_alone", f->error_alone},
+                       {"correction", f->correction},
                        {"fallback", f->fallback}};
   return out;
 }
@@ -42,6 +43,7 @@ Status from_json(const Json& record, QuantizedTensor& report) {
   NIBBLE_TRY(choice.shrinkage, json_number(*found, "shrinkage"));
   NIBBLE_TRY(choice.error, json_number(*found, "error"));
   NIBBLE_TRY(choice.error_alone, json_number(*found, "error_alone"));
+  NIBBLE_TRY(choice.correction, json_number(*found, "correction"));
   NIBBLE_TRY(choice.fallback, json_string(*found, "fallback"));
   return {};
 }
@@ -282,8 +284,9 @@ Status make_tensors(Job& job, int threads, ThreadPool& pool, Writer& writer, Qua
   std::unique_ptr<FeedbackSource> feedback;
   if (job.rounder->needs_moments() && job.windows) {
     const Packer* packer = job.plan.target.packer.get();
-    NIBBLE_TRY(feedback, FeedbackSource::open(*job.model, *job.windows, threads, job.spill_folder,
-                                              packer && packer->act_order()));
+    NIBBLE_TRY(feedback,
+               FeedbackSource::open(*job.model, *job.windows, threads, job.spill_folder,
+                                    packer && packer->act_order(), job.rounder->needs_reference()));
   }
   std::uint64_t largest = 0, done = 0;
   for (const PlannedTensor& planned : job.plan.tensors)

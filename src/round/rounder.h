@@ -20,6 +20,10 @@ struct LayerStats {
   std::uint64_t count = 0;             // tokens seen
   /// For blocks of the task's format; null: how columns move together is unknown.
   const FeedbackFactor* factor = nullptr;
+  /// drift_correction() of the inputs, [columns][columns], and the part of it that is made; null:
+  /// none.
+  const float* correction = nullptr;
+  float strength = 0;
 };
 
 /// A whole weight matrix to be rounded, row by row. Rows are produced on demand, so that no more
@@ -48,6 +52,7 @@ class Rounder {
   virtual std::string_view id() const = 0;  // "nearest", "importance"
   virtual bool needs_stats() const = 0;
   virtual bool needs_moments() const { return false; }    // makes use of LayerStats::factor
+  virtual bool needs_reference() const { return false; }  // makes use of LayerStats::correction
   virtual bool can(const Format&) const { return true; }  // round into this format
   /// Results are bit-identical for every thread count and every instruction set. Errors name the
   /// row and column of a weight that is not finite or that the format cannot hold.

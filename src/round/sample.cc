@@ -30,14 +30,22 @@ MatrixSample::MatrixSample(const RoundTask& whole) : task(whole) {
   };
 }
 
+std::vector<float> MatrixSample::errors() const {
+  std::vector<float> out(weights_.size());
+  task.format->decode(task.out.data(), out.size() / std::size_t(task.format->block()), out.data());
+  for (std::size_t i = 0; i < out.size(); ++i) out[i] -= weights_[i];
+  return out;
+}
+
 double MatrixSample::error(const SecondMoment& moment, std::span<const float> scales) const {
-  std::vector<float> errors(weights_.size());
-  task.format->decode(task.out.data(), weights_.size() / std::size_t(task.format->block()),
-                      errors.data());
-  for (std::size_t i = 0; i < errors.size(); ++i) errors[i] -= weights_[i];
+  std::vector<float> found = errors();
   if (!scales.empty())
-    for (std::size_t i = 0; i < errors.size(); ++i) errors[i] /= scales[i % scales.size()];
-  return output_error(moment, errors.data(), task.rows);
+    for (std::size_t i = 0; i < found.size(); ++i) found[i] /= scales[i % scales.size()];
+  return output_error(moment, found.data(), task.rows);
+}
+
+double MatrixSample::error(const SecondMoment& moment, const Drift& drift) const {
+  return output_error(moment, drift, weights_.data(), errors().data(), task.rows);
 }
 
 }  // namespace nibble

@@ -18,10 +18,14 @@ class MatrixSample {
   /// The error on `moment` of what was written last. `scales`: the inputs are those of `moment`,
   /// divided by them; empty: by 1.
   double error(const SecondMoment& moment, std::span<const float> scales = {}) const;
+  /// Against the outputs of the full-precision model, whose inputs are others.
+  double error(const SecondMoment& moment, const Drift& drift) const;
 
   RoundTask task;
 
  private:
+  std::vector<float> errors() const;
+
   std::vector<float> weights_;
   std::vector<std::byte> bytes_;
 };

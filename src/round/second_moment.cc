@@ -205,23 +205,76 @@ Result<FeedbackFactor> factorize(const SecondMoment& moment, int block,
   return fail(ErrorCode::invalid, "the second moments of its inputs are singular");
 }
 
-double output_error(const SecondMoment& moment, const float* errors, std::int64_t rows) {
+std::vector<float> drift_correction(const SecondMoment& moment, const SecondMoment& cross,
+                                    const FeedbackFactor& factor, ThreadPool& pool) {
+  const std::int64_t n = moment.columns, block = n / std::int64_t(factor.order.size());
+  double trace = 0;
+  for (std::int64_t j = 0; j < n; ++j) trace += moment.mean_square(j);
+  const float scale = float(double(n) / trace);  // factor.h is relative to the mean
+  const auto column = [&](std::int64_t k) {
+    return factor.order[std::size_t(k / block)] * block + k % block;
+  };
+  Tiled h(n, pool);
+  pool.run(n, kRows, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t j = 0; j <= i; ++j) h.at(i, j) = factor.h.at(i, j);
+  });
+  if (!h.cholesky()) return {};
+  std::vector<float> out(std::size_t(n * n));
+  pool.run((n + kRows - 1) / kRows, 1, [&](std::int64_t panel, std::int64_t) {
+    const std::int64_t begin = panel * kRows, count = std::min(kRows, n - begin);
+    std::vector<float> rows(std::size_t(count * n));
+    for (std::int64_t i = 0; i < count; ++i)
+      for (std::int64_t k = 0; k < n; ++k)
+        rows[std::size_t(i * n + k)] = cross.values[std::size_t((begin + i) * n + column(k))];
+    for (const CBLAS_TRANSPOSE form : {CblasTrans, CblasNoTrans})
+      cblas_strsm(CblasRowMajor, CblasRight, CblasLower, form, CblasNonUnit, int(count), int(n),
+                  form == CblasTrans ? scale : 1, &h.at(0, 0), int(n), rows.data(), int(n));
+    for (std::int64_t i = 0; i < count; ++i)
+      for (std::int64_t k = 0; k < n; ++k)
+        out[std::size_t((begin + i) * n + column(k))] = rows[std::size_t(i * n + k)];
+  });
+  return out;
+}
+
+namespace {
+
+/// sum over rows of a M b^T, of an M that is symmetric or not.
+double bilinear(const SecondMoment& moment, bool symmetric, const float* a, const float* b,
+                std::int64_t rows) {
   const int n = int(moment.columns);
-  constexpr std::int64_t kRows = 64;
   std::vector<float> product(static_cast<std::size_t>(kRows * n));
   double sum = 0;
   for (std::int64_t r = 0; r < rows; r += kRows) {
     const int count = int(std::min(kRows, rows - r));
-    cblas_ssymm(CblasRowMajor, CblasRight, CblasUpper, count, n, 1, moment.values.data(), n,
-                errors + r * n, n, 0, product.data(), n);
+    if (symmetric)
+      cblas_ssymm(CblasRowMajor, CblasRight, CblasUpper, count, n, 1, moment.values.data(), n,
+                  a + r * n, n, 0, product.data(), n);
+    else
+      cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, count, n, n, 1, a + r * n, n,
+                  moment.values.data(), n, 0, product.data(), n);
     for (int i = 0; i < count; ++i) {
       double row = 0;
       for (int j = 0; j < n; ++j)
-        row += double(product[std::size_t(i * n + j)]) * double(errors[(r + i) * n + j]);
+        row += double(product[std::size_t(i * n + j)]) * double(b[(r + i) * n + j]);
       sum += row;
     }
   }
   return sum;
+}
+
+}  // namespace
+
+double output_error(const SecondMoment& moment, const float* errors, std::int64_t rows) {
+  return bilinear(moment, true, errors, errors, rows);
+}
+
+/// (w + e) x - w (x + d) = e x - w d.
+double output_error(const SecondMoment& moment, const Drift& drift, const float* weights,
+                    const float* errors, std::int64_t rows) {
+  return bilinear(moment, true, errors, errors, rows) -
+         2 * bilinear(drift.held_out, false, weights, errors, rows) +
+         bilinear(drift.square, true, weights, weights, rows);
 }
 
 }  // namespace nibble

@@ -20,6 +20,13 @@ struct SecondMoment {
   float mean_square(std::int64_t j) const { return values[std::size_t(j * (columns + 1))]; }
 };
 
+/// How inputs x, made by blocks that are quantized, lie apart from those x + d of the
+/// full-precision model.
+struct Drift {
+  SecondMoment train, held_out;  // E[d x^T], not symmetric; on the windows held out
+  SecondMoment square;           // E[d d^T] on the windows held out
+};
+
 /// How a second moment is made safe: values of few tokens overfit, and dead columns make it
 /// singular.
 struct Regularization {
@@ -70,8 +77,17 @@ struct FeedbackFactor {
 Result<FeedbackFactor> factorize(const SecondMoment& moment, int block,
                                  const Regularization& regularization, ThreadPool& pool);
 
+/// E[d x^T] H^-1, H as `factor` of `moment` has it: [columns][columns]. Row w times it is what
+/// makes w x nearest to w (x + d). Empty: H is singular. The same for every number of threads.
+std::vector<float> drift_correction(const SecondMoment& moment, const SecondMoment& cross,
+                                    const FeedbackFactor& factor, ThreadPool& pool);
+
 /// sum over rows of e H e^T, of errors [rows][columns]: the mean squared error of the outputs,
 /// summed over them.
 double output_error(const SecondMoment& moment, const float* errors, std::int64_t rows);
+
+/// The same, against the outputs w (x + d) of the full-precision model, of weights w + e on x.
+double output_error(const SecondMoment& moment, const Drift& drift, const float* weights,
+                    const float* errors, std::int64_t rows);
 
 }  // namespace nibble

@@ -75,7 +75,7 @@ def main():
         checkpoint.write(model, random.Random(3))
         (folder / "text.txt").write_text(checkpoint.text(1))
         for options in (["--to", "Q4_K_M", "--recipe", "gptq"], ["--bpw", "6", "--recipe", "awq+gptq"],
-                        ["--to", "gptq:int4-g32-actorder", "--recipe", "gptq"]):
+                        ["--to", "gptq:int4-g32-actorder", "--recipe", "gptq"], ["--to", "Q3_K_M", "--recipe", "gptaq"]):
             runs = Runs(program, folder, model, [*options, "--calib", folder / "text.txt"])
             begin = time.monotonic()
             whole, _ = runs.finish("whole")

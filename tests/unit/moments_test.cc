@@ -94,5 +94,32 @@ TEST(Moments, OfATapThatNothingReachedAreNone) {
   EXPECT_FALSE(sums.take("tap"));
 }
 
+TEST(CrossSums, OfSmallIntegersAreExactAndTheSameForAnyThreads) {
+  std::mt19937 random(4);
+  const auto value = [&] { return float(int(random() % 17)) - 8; };
+  const Rows a = make_rows(500, 210, value), x = make_rows(500, 210, value);
+  std::vector<SecondMoment> found;
+  for (const int threads : {1, 3}) {
+    ThreadPool pool(threads);
+    CrossSums sums;
+    sums.add("tap", a.values.data(), x.values.data(), 300, 210, pool);
+    sums.add("tap", a.values.data() + 300 * 210, x.values.data() + 300 * 210, 200, 210, pool);
+    found.push_back(*sums.take("tap"));
+    EXPECT_FALSE(sums.take("tap"));
+  }
+  EXPECT_EQ(found[0].values, found[1].values);
+  EXPECT_EQ(found[0].count, 500u);
+  for (std::int64_t i = 0; i < 210; ++i)
+    for (std::int64_t j = 0; j < 210; ++j) {
+      double sum = 0, size = 0;
+      for (std::int64_t t = 0; t < 500; ++t) {
+        const double product = double(a.at(t, i)) * double(x.at(t, j));
+        sum += product / 500, size += std::abs(product) / 500;
+      }
+      // No rounding anywhere but in the mean: of 1 / 500, and of the product with it.
+      ASSERT_NEAR(found[0].values[std::size_t(i * 210 + j)], sum, 0x1p-22 * size);
+    }
+}
+
 }  // namespace
 }  // namespace nibble
