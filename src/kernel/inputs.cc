@@ -82,22 +82,27 @@ void round_around(const std::vector<std::uint8_t>& outliers, float threshold, co
   }
 }
 
+/// Takes the largest to `top`, unless there is one for all tokens.
+float scale_of(const InputRounding& rounding, float top, const float* values, std::int64_t n) {
+  return rounding.scale > 0 ? rounding.scale : largest(values, n) / top;
+}
+
+constexpr float kInt8Top = 127.5f;
+
 void round_token(const InputRounding& rounding, const std::vector<std::uint8_t>& outliers,
                  const float* values, std::int64_t n, float* out) {
-  const auto scale = [&](float top, const float* group, std::int64_t size) {
-    return rounding.scale > 0 ? rounding.scale : largest(group, size) / top;
-  };
   switch (rounding.kind) {
     case Kind::none:
       std::copy_n(values, n, out);
       return;
     case Kind::int8:
-      return to_grid<nearest_int8>(values, n, scale(127.5f, values, n), out);
+      return to_grid<nearest_int8>(values, n, scale_of(rounding, kInt8Top, values, n), out);
     case Kind::fp8: {
       const std::int64_t group = rounding.group > 0 ? rounding.group : n;
       for (std::int64_t j = 0; j < n; j += group) {
         const std::int64_t size = std::min(group, n - j);
-        to_grid<nearest_e4m3>(values + j, size, scale(kLargestE4m3, values + j, size), out + j);
+        to_grid<nearest_e4m3>(values + j, size, scale_of(rounding, kLargestE4m3, values + j, size),
+                              out + j);
       }
       return;
     }
@@ -120,6 +125,27 @@ void round_inputs(const InputRounding& rounding, const float* values, std::int64
   pool.run(tokens, 8, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t at = begin * columns; at < end * columns; at += columns)
       round_token(rounding, outliers, values + at, columns, out + at);
+  });
+}
+
+void round_to_integers(const InputRounding& rounding, const float* values, std::int64_t tokens,
+                       std::int64_t columns, std::int8_t* codes, float* scales,
+                       std::int32_t* code_sums, ThreadPool& pool) {
+  constexpr std::int64_t kSummed = 16, kScaled = 32;
+  pool.run(tokens, 8, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t at = begin * columns; at < end * columns; at += columns) {
+      const bool finite = std::isfinite(largest(values + at, columns));
+      const float scale = finite ? scale_of(rounding, kInt8Top, values + at, columns) : NAN;
+      std::fill_n(scales + at / kScaled, columns / kScaled, scale);
+      for (std::int64_t j = at; j < at + columns; j += kSummed) {
+        std::int32_t sum = 0;
+        for (std::int64_t k = j; k < j + kSummed; ++k) {
+          codes[k] = scale > 0 ? std::int8_t(nearest_int8(values[k] / scale)) : std::int8_t(0);
+          sum += codes[k];
+        }
+        code_sums[j / kSummed] = sum;
+      }
+    }
   });
 }
 

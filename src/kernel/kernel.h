@@ -61,7 +61,7 @@ struct PackedView {
   // zero points. dmin and zero null: no offset.
   // A block has one sub-block and no sub-scale, or is a multiple of 32, and of two sub-blocks where
   // they have sub_min. At most 256 columns: sums of level * sub_scale * input over a block are
-  // exact in 32 bits, being at most 256 * 255 * 127 * 127 < 2^31.
+  // exact in 32 bits, being at most 256 * 255 * 127 * 128 < 2^31.
   int sub;    // columns a scale: 16 or 32
   int block;  // columns a d
   enum Number { kFp16, kBf16, kF32 } number;
@@ -79,7 +79,7 @@ struct PackedView {
 struct InputView {
   int64_t tokens, columns;
   const float* values;       // [tokens][columns]
-  const int8_t* codes;       // [tokens][columns] rounded to 8 bits, -127..127, or null
+  const int8_t* codes;       // [tokens][columns] rounded to 8 bits, -128..127, or null
   const float* scales;       // [tokens][columns/32], the same throughout a block of the weights
   const int32_t* code_sums;  // [tokens][columns/16] sum of 16 codes
 };

@@ -378,9 +378,8 @@ Input::Input(const float* values, std::int64_t tokens, std::int64_t columns, Pre
       precision_(precision),
       sequences_(sequences) {}
 
-const InputView& Input::rounded(int block, ThreadPool& pool) {
-  for (const Rounded& done : rounded_)
-    if (done.block == block) return done.view;
+template <class Fill>
+const InputView& Input::add_rounded(int block, const Fill& fill) {
   const std::size_t values = std::size_t(view_.tokens * view_.columns);
   const std::size_t scales = align(values), sums = scales + align(values / 32 * sizeof(float));
   auto storage =
@@ -388,15 +387,23 @@ const InputView& Input::rounded(int block, ThreadPool& pool) {
   auto* codes = reinterpret_cast<std::int8_t*>(storage.get());
   auto* x_scale = reinterpret_cast<float*>(storage.get() + scales);
   auto* x_sum = reinterpret_cast<std::int32_t*>(storage.get() + sums);
-  pool.run(view_.tokens, 8, [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t at = begin * view_.columns;
-    ops().quantize_input(view_.values + at, (end - begin) * view_.columns, block, codes + at,
-                         x_scale + at / 32, x_sum + at / 16);
-  });
+  fill(codes, x_scale, x_sum);
   InputView view = view_;
   view.codes = codes, view.scales = x_scale, view.code_sums = x_sum;
   rounded_.push_back({block, view, std::move(storage)});
   return rounded_.back().view;
+}
+
+const InputView& Input::rounded(int block, ThreadPool& pool) {
+  for (const Rounded& done : rounded_)
+    if (done.block == block || done.block == kAnyBlock) return done.view;
+  return add_rounded(block, [&](std::int8_t* codes, float* scales, std::int32_t* sums) {
+    pool.run(view_.tokens, 8, [&](std::int64_t begin, std::int64_t end) {
+      const std::int64_t at = begin * view_.columns;
+      ops().quantize_input(view_.values + at, (end - begin) * view_.columns, block, codes + at,
+                           scales + at / 32, sums + at / 16);
+    });
+  });
 }
 
 Input& Input::prepared(const InputRounding& rounding, const ColumnOrder& order, ThreadPool& pool) {
@@ -404,12 +411,14 @@ Input& Input::prepared(const InputRounding& rounding, const ColumnOrder& order, 
     if (done.rounding == rounding &&
         (done.order == order || (done.order && order && *done.order == *order)))
       return *done.input;
+  const bool integers = rounding.kind == InputRounding::Kind::int8 && view_.columns % 32 == 0;
   const bool rounds = rounding.kind != InputRounding::Kind::none;
   auto values = std::make_unique<float[]>(std::size_t(view_.tokens * view_.columns));
   const auto whole = std::span(&view_.tokens, 1);
   std::int64_t at = 0;
   for (const std::int64_t count : sequences_.empty() ? whole : sequences_) {
-    round_inputs(rounding, view_.values + at, count, view_.columns, values.get() + at, pool);
+    round_inputs(integers ? InputRounding() : rounding, view_.values + at, count, view_.columns,
+                 values.get() + at, pool);
     at += count * view_.columns;
   }
   std::vector<float> row(order ? std::size_t(view_.columns) : 0);
@@ -419,9 +428,21 @@ Input& Input::prepared(const InputRounding& rounding, const ColumnOrder& order, 
     std::ranges::copy(row, token);
   }
   auto input = std::make_unique<Input>(values.get(), view_.tokens, view_.columns,
-                                       rounds ? Precision::exact : precision_);
+                                       integers ? Precision::fast
+                                       : rounds ? Precision::exact
+                                                : precision_);
+  if (integers) input->take_integers(rounding, values.get(), pool);
   prepared_.push_back({rounding, order, std::move(values), std::move(input)});
   return *prepared_.back().input;
+}
+
+void Input::take_integers(const InputRounding& rounding, float* values, ThreadPool& pool) {
+  const InputView& view =
+      add_rounded(kAnyBlock, [&](std::int8_t* codes, float* scales, std::int32_t* sums) {
+        round_to_integers(rounding, values, view_.tokens, view_.columns, codes, scales, sums, pool);
+      });
+  for (std::int64_t i = 0; i < view_.tokens * view_.columns; ++i)
+    values[i] = view.scales[i / 32] * float(view.codes[i]);
 }
 
 void Input::multiply(const Matrix& w, const float* bias, float* out, std::int64_t out_stride,

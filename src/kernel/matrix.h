@@ -15,8 +15,8 @@
 namespace nibble {
 
 /// How inputs of products with quantized weights are represented. Weights in f32, f16 and bf16 are
-/// always multiplied in float32, and so are inputs that the checkpoint itself rounds: not rounded
-/// twice, they are what it says.
+/// always multiplied in float32. Inputs that the checkpoint itself rounds are not rounded twice:
+/// they are what it says with either, as integers where these are what it rounds to.
 enum class Precision {
   exact,  // float32: the reference for evaluation
   fast,   // rounded to 8 bits, as every fast runtime does
@@ -85,13 +85,20 @@ class Input {
                 ThreadPool& pool);
 
  private:
-  /// The values rounded to 8 bits in blocks of `block`.
+  /// The values rounded to 8 bits in blocks of `block`, or of kAnyBlock: a scale for all of a
+  /// token.
   struct Rounded {
     int block;
     InputView view;
     std::unique_ptr<std::byte[]> storage;
   };
+  static constexpr int kAnyBlock = 0;
   const InputView& rounded(int block, ThreadPool& pool);
+  /// Adds one whose arrays fill(codes, scales, code_sums) writes.
+  template <class Fill>
+  const InputView& add_rounded(int block, const Fill& fill);
+  /// Rounds `values`, which this refers to, and keeps the integers that they become.
+  void take_integers(const InputRounding& rounding, float* values, ThreadPool& pool);
   /// The values as a matrix wants them, made once each.
   struct Prepared {
     InputRounding rounding;

@@ -151,7 +151,7 @@ struct DotBytes {
   NIBBLE_METHOD void start(int32_t) { a = b = _mm256_setzero_si256(); }
 };
 
-/// Codes up to 15: eight pairs of products, at most 8 * 2 * 15 * 127 = 30480, fit 16 bits, so a
+/// Codes up to 15: eight pairs of products, at most 8 * 2 * 15 * 128 = 30720, fit 16 bits, so a
 /// sub-block of 32 columns is widened only once.
 struct DotSmall : DotBytes {
   NIBBLE_METHOD void add(const Codes& c, const uint8_t* x, int64_t) {
@@ -167,7 +167,7 @@ struct DotSmall : DotBytes {
   }
 };
 
-/// Codes up to 63: two pairs, at most 2 * 2 * 63 * 127 = 32004, fit 16 bits.
+/// Codes up to 63: two pairs, at most 2 * 2 * 63 * 128 = 32256, fit 16 bits.
 struct DotMedium {
   using Input = int8_t;
   static constexpr int kShift = 0, kSteps = 1, kTokens = 4;
@@ -192,7 +192,7 @@ struct DotMedium {
   NIBBLE_METHOD I total(int32_t lacks) const { return add_int({a, b}, splat_int(lacks)); }
 };
 
-/// Codes up to 127: a pair of products, at most 2 * 127 * 127 = 32258, fits 16 bits.
+/// Codes up to 127: a pair of products, at most 2 * 127 * 128 = 32512, fits 16 bits.
 struct DotLarge : DotBytes {
   NIBBLE_METHOD void add(const Codes& c, const uint8_t* x, int64_t) {
     const __m256i x4 = splat4(x), one = _mm256_set1_epi16(1);

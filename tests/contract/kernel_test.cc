@@ -88,9 +88,9 @@ struct Inputs {
       scales[i] = i * 32 % std::size_t(block) == 0 ? uniform(rng, 0.001f, 0.1f) : scales[i - 1];
     for (std::size_t i = 0; i < codes.size(); ++i) {
       // Some runs of extreme codes, where 16-bit sums would overflow first.
-      codes[i] = extreme           ? std::int8_t(i / std::size_t(columns) % 2 ? 127 : -127)
-                 : i / 64 % 3 == 0 ? std::int8_t(i / 192 % 2 ? 127 : -127)
-                                   : std::int8_t(int(rng() % 255) - 127);
+      codes[i] = extreme           ? std::int8_t(i / std::size_t(columns) % 2 ? 127 : -128)
+                 : i / 64 % 3 == 0 ? std::int8_t(i / 192 % 2 ? 127 : -128)
+                                   : std::int8_t(int(rng() % 256) - 128);
       if (columns % 32 == 0) sums[i / 16] += codes[i];
     }
     view = {tokens, columns, values.data(), codes.data(), scales.data(), sums.data()};

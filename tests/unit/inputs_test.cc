@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <numeric>
 #include <random>
+#include <utility>
 
 #include "format/bits.h"
 #include "kernel/matrix.h"
@@ -124,8 +126,40 @@ TEST(Inputs, NaNIsSeenAndThreadsDoNotMatter) {
   EXPECT_EQ(rounded({}, values, 64), values);
 }
 
-/// A product of a matrix that rounds its inputs is one with the rounded inputs, in float32 with
-/// either precision, and does not change what the next matrix of the tap sees.
+/// Integers times their scale are what float32 makes of the same inputs, and one that is not finite
+/// poisons its token.
+TEST(Inputs, IntegersAreThoseOfTheGrid) {
+  constexpr std::size_t kTokens = 3, kColumns = 64;
+  std::vector<float> values = random_values(kTokens * kColumns);
+  values[5] = -127.5f;  // becomes -128, the scale of the token being 1
+  ThreadPool pool(2);
+  std::vector<std::int8_t> codes(values.size());
+  std::vector<float> scales(values.size() / 32), back(values.size());
+  std::vector<std::int32_t> sums(values.size() / 16);
+  for (const InputRounding& rounding :
+       {InputRounding{.kind = Kind::int8}, InputRounding{.kind = Kind::int8, .scale = 0.02f}}) {
+    const auto round = [&] {
+      round_to_integers(rounding, values.data(), kTokens, kColumns, codes.data(), scales.data(),
+                        sums.data(), pool);
+    };
+    round();
+    for (std::size_t i = 0; i < back.size(); ++i) back[i] = scales[i / 32] * float(codes[i]);
+    EXPECT_EQ(back, rounded(rounding, values, kTokens));
+    EXPECT_EQ(codes[5], -128);
+    for (std::size_t i = 0; i < sums.size(); ++i)
+      EXPECT_EQ(sums[i], std::accumulate(&codes[16 * i], &codes[16 * i] + 16, 0));
+    for (const float bad : {NAN, INFINITY}) {
+      const float good = std::exchange(values[70], bad);
+      round();
+      values[70] = good;
+      EXPECT_TRUE(std::isnan(scales[2]) && std::isnan(scales[3]));
+      EXPECT_FALSE(std::isnan(scales[1]) || std::isnan(scales[4]));
+    }
+  }
+}
+
+/// A product of a matrix that rounds its inputs is one with the rounded inputs, with either
+/// precision, and does not change what the next matrix of the tap sees.
 TEST(Inputs, MatricesSeeTheirOwn) {
   constexpr std::int64_t kTokens = 3, kColumns = 64, kRows = 2;
   const Format& format = *find_format("q8_0");
@@ -150,7 +184,11 @@ TEST(Inputs, MatricesSeeTheirOwn) {
     for (const Kind kind : {Kind::fp8, Kind::none, Kind::int8, Kind::fp8}) {
       const auto inputs = rounded({.kind = kind}, values, kTokens);
       Input exact(inputs.data(), kTokens, kColumns, Precision::exact);
-      EXPECT_EQ(product(input, {.kind = kind}), product(kind == Kind::none ? alone : exact, {}));
+      const auto found = product(input, {.kind = kind});
+      const auto wanted = product(kind == Kind::none ? alone : exact, {});
+      // Integers are added exactly, float32 in 64 steps: of sizes below 1.28 * 4 each.
+      const float tolerance = kind == Kind::int8 ? 64 * 0x1p-24f * 64 * 1.28f * 4 : 0;
+      EXPECT_THAT(found, ::testing::Pointwise(::testing::FloatNear(tolerance), wanted));
     }
   }
 }
