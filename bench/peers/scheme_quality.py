@@ -29,6 +29,7 @@ def calibration(arguments):
 
 
 def by_gptqmodel(method, arguments, output):
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", "2")  # with one it refuses to load
     from gptqmodel import GPTQModel, QuantizeConfig
     from gptqmodel.quantization import FORMAT, METHOD
     _, windows = calibration(arguments)
