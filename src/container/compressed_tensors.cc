@@ -302,6 +302,11 @@ class CompressedPacker final : public Packer {
   }
 
   const Format& format() const override { return *format_; }
+  /// Of 8-bit integers a single outlier takes most of a token. SmolLM2-135M, KL divergence with
+  /// error feedback: 0.033, with SmoothQuant before it 0.012.
+  std::string_view usual_transform() const override {
+    return kind_.rounded_inputs && kind_.type == std::string_view("int") ? "smoothquant" : "";
+  }
   bool needs_largest_input() const override { return options_.static_inputs; }
   InputRounding stored_inputs(float largest) const override {
     if (!options_.static_inputs) return {};

@@ -52,6 +52,8 @@ class Packer {
   virtual const Format& format() const = 0;
   /// The rounding that everybody expects of such files; empty: the best there is.
   virtual std::string_view usual_rounding() const { return ""; }
+  /// The transform that goes before error feedback; empty: none.
+  virtual std::string_view usual_transform() const { return ""; }
   /// Groups are of columns that matter alike, not of neighbours (TensorInfo::order).
   virtual bool act_order() const { return false; }
   /// The largest input of each matrix must be known: what is stored of their rounding follows.

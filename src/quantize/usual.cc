@@ -48,12 +48,15 @@ Cost cost_of(const Model& model) {
   return cost;
 }
 
-/// Whether scales may move across the folds. Not where a matrix is quantized already: its values
-/// would leave the grid they lie on. A scheme names the rounding that is usual for it.
-bool may_scale(const Model& model, const QuantizeOptions& options) {
-  if (const auto target = parse_target(options.target); target && target->packer) return false;
-  return std::ranges::all_of(model.tensors(),
-                             [](const TensorInfo& tensor) { return tensor.format->block() == 1; });
+/// What goes before error feedback; empty: nothing. A scheme names what is usual for it. No scales
+/// may move across the folds where a matrix is quantized already: its values would leave the grid
+/// they lie on.
+std::string usual_transform(const Model& model, const QuantizeOptions& options) {
+  const auto plain = [](const TensorInfo& tensor) { return tensor.format->block() == 1; };
+  if (!std::ranges::all_of(model.tensors(), plain)) return "";
+  if (const auto target = parse_target(options.target); target && target->packer)
+    return std::string(target->packer->usual_transform());
+  return "awq";
 }
 
 std::string minutes(double seconds) {
@@ -81,13 +84,14 @@ UsualRecipe usual_recipe(const QuantizeOptions& options) {
   const auto passes = [&](double count) { return count * (2 * cost.run + cost.moments) / flops; };
   const double feedback = writing(all) + passes(all);
   const double scaled = feedback + passes(std::min(all, 512.0 * kChoiceWindows));
-  const auto choice = [&](const char* recipe, const char* words, double seconds) {
+  const auto choice = [&](const std::string& recipe, const char* words, double seconds) {
     return UsualRecipe{recipe, fmt::format("{} ({}), about {} on {} threads; --fast takes less "
                                            "and loses more",
                                            words, recipe, minutes(seconds), pool.size())};
   };
-  if (!options.fast && scaled <= kReasonableSeconds && may_scale(*model, options))
-    return choice("awq+gptq", "scaling and error feedback", scaled);
+  const std::string transform = usual_transform(*model, options);
+  if (!options.fast && scaled <= kReasonableSeconds && !transform.empty())
+    return choice(transform + "+gptq", "scaling and error feedback", scaled);
   if (!options.fast && feedback <= kReasonableSeconds)
     return choice("gptq", "error feedback", feedback);
   const double some = tokens(kSelfWrittenWindows);

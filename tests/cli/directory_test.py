@@ -70,6 +70,12 @@ class Test:
         left = [path.name for path in self.folder.iterdir() if path.name.endswith((".part", ".journal"))]
         self.check(f"{what}: left over: {left}", not left)
 
+    def usual_recipes(self):
+        for target, recipe in (("ct:w8a8", "smoothquant+gptq"), ("ct:fp8", "gptq"), ("gptq:int4-g32", "gptq"), ("Q4_K_M", "awq+gptq")):
+            said = json.loads(self.nibble("quantize", self.model, "-o", self.folder / "none", "--to", target, "--dry-run", "--json",
+                                          "--calib", self.words))
+            self.check(f"{target}: usually {said['recipe']}", said["recipe"] == f"{recipe}:{target}")
+
     def every_target(self):
         for target in TARGETS:
             output = self.folder / target.replace(":", "-")
@@ -205,6 +211,7 @@ class Test:
 def main():
     with tempfile.TemporaryDirectory() as folder:
         test = Test(Program(sys.argv[1]), pathlib.Path(folder))
+        test.usual_recipes()
         test.every_target()
         test.shards()
         test.act_order()
