@@ -214,7 +214,8 @@ Result<FeedbackChoice> FeedbackSource::choose(const std::string& weight, RoundTa
   if (choice.shrinkage == FeedbackChoice{}.shrinkage) return choice;
   choice.fallback.clear();
   task.stats.factor = &*factor(tap, moments->train, block, choice.shrinkage, pool);
-  if (moments->drift) NIBBLE_DO(correct(tap, *moments, task, sample, rounder, choice, pool));
+  if (moments->drift && rounder.needs_reference())
+    NIBBLE_DO(correct(tap, *moments, task, sample, rounder, choice, pool));
   return choice;
 }
 

@@ -5,6 +5,8 @@
 // few change, and once at its end on the scales, with which all columns do.
 #include "round/gptq.h"
 
+#include <cblas.h>
+
 #include <array>
 #include <string_view>
 
@@ -78,23 +80,28 @@ class ChangeLog {
 
 class FeedbackMethod final : public StripMethod {
  public:
-  FeedbackMethod(const Format& format, std::int64_t columns, const FeedbackFactor& factor,
+  FeedbackMethod(const Format& format, std::int64_t columns, const LayerStats& stats,
                  const BlockSearch& search, const Feedback& feedback)
       : columns_(columns),
-        factor_(factor),
+        stats_(stats),
+        factor_(*stats.factor),
         search_(search),
         feedback_(feedback),
         spec_(search_spec(format)),
         scale_(spec_, search),
-        prices_(prices(factor, std::size_t(columns), spec_.whole_row)) {}
+        prices_(prices(factor_, std::size_t(columns), spec_.whole_row)) {
+    if (stats_.correction) openblas_set_num_threads(1);  // more change the order of its sums
+  }
 
   std::unique_ptr<Scratch> scratch() const override {
-    return std::make_unique<Workspace>(columns_, factor_.order.size());
+    auto space = std::make_unique<Workspace>(columns_, factor_.order.size());
+    if (stats_.correction) space->corrected.resize(std::size_t(columns_ * kStripRows));
+    return space;
   }
 
   void choose(const Strip& strip, Scratch& scratch, StripSink& sink) const override {
     auto& space = static_cast<Workspace&>(scratch);
-    feed(strip, space);
+    feed(stats_.correction ? corrected(strip, space) : strip, space);
     space.log.clear();
     for (int i = 1; i < kDescents && descend(space, false); ++i) {
     }
@@ -115,6 +122,7 @@ class FeedbackMethod final : public StripMethod {
     AlignedFloats errors, gradient;
     std::vector<SearchResult> found;
     ChangeLog log;
+    std::vector<float> corrected;  // [kStripRows][columns], where there is a correction
     alignas(64) float block[kMaxBlock * kStripRows];
     float square[kMaxBlock * kMaxBlock];
   };
@@ -143,6 +151,15 @@ class FeedbackMethod final : public StripMethod {
     for (int k = 0; k < n; k += width)
       feedback_.spread(m.panel((i * n + k) / width), width, count, space.errors.get(),
                        out + k * kStripRows);
+  }
+
+  /// The rows w + strength * w * correction: what is rounded in their place.
+  Strip corrected(const Strip& strip, Workspace& space) const {
+    const int n = int(columns_);
+    std::copy_n(strip.rows, strip.count * columns_, space.corrected.data());
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, strip.count, n, n, stats_.strength,
+                strip.rows, n, stats_.correction, n, 1, space.corrected.data(), n);
+    return {space.corrected.data(), strip.count, columns_};
   }
 
   /// Chooses scales and codes on compensated weights. Leaves r = w - q, and r H = r V V^T, from
@@ -191,6 +208,7 @@ class FeedbackMethod final : public StripMethod {
   }
 
   std::int64_t columns_;
+  const LayerStats stats_;
   const FeedbackFactor& factor_;
   const BlockSearch& search_;
   const Feedback& feedback_;
@@ -211,7 +229,7 @@ class Gptq final : public Rounder {
     NIBBLE_TRY(const BlockSearch* search, active_search(search_spec(*task.format)));
     NIBBLE_TRY(const Feedback* feedback, active_feedback(*search));
     NIBBLE_DO(check_importance(task, task.stats.mean_square));
-    const FeedbackMethod method(*task.format, task.columns, *task.stats.factor, *search, *feedback);
+    const FeedbackMethod method(*task.format, task.columns, task.stats, *search, *feedback);
     return round_strips(task, task.stats.mean_square, &method, pool);
   }
 };
