@@ -35,7 +35,7 @@ set(NIBBLE_HEADER_feedback round/gptq.h)
 set(NIBBLE_HEADER_gram calib/moments.h)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  set(NIBBLE_TARGET_ISAS scalar avx2 avx512)
+  set(NIBBLE_TARGET_ISAS scalar avx2 avx512 avx512vnni avx512bf16)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   set(NIBBLE_TARGET_ISAS scalar neon)
 else()
@@ -57,12 +57,16 @@ endif()
 # Vectorising code written for vector registers without having any costs minutes of compile time and gains nothing.
 set(NIBBLE_FLAGS_scalar -O2)
 set(NIBBLE_FLAGS_avx2 -mavx2 -mfma -mf16c)
-set(NIBBLE_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
-    -mprefer-vector-width=512
+set(NIBBLE_FLAGS_avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mprefer-vector-width=512
     # false alarms inside GCC 12's own avx512fintrin.h
     $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
 if(NIBBLE_EMULATE_AVX512)  # the intrinsics written out, and vectors of 64 bytes in halves
   set(NIBBLE_FLAGS_avx512 -O2 -mavx2 -mfma -mf16c -I${CMAKE_SOURCE_DIR}/tests/emulation)
+  set(NIBBLE_FLAGS_avx512vnni ${NIBBLE_FLAGS_avx512})
+  set(NIBBLE_FLAGS_avx512bf16 ${NIBBLE_FLAGS_avx512})
+else()
+  set(NIBBLE_FLAGS_avx512vnni ${NIBBLE_FLAGS_avx512} -mavx512vnni)
+  set(NIBBLE_FLAGS_avx512bf16 ${NIBBLE_FLAGS_avx512vnni} -mavx512bf16)
 endif()
 set(NIBBLE_FLAGS_neon -march=armv8.2-a+dotprod+fp16)
 
@@ -78,6 +82,9 @@ function(nibble_isa_source file)
     target_include_directories(${object} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
     target_link_libraries(${object} PRIVATE nibble_flags)
     target_compile_definitions(${object} PRIVATE NIBBLE_ISA=${isa} NIBBLE_ISA_${isa}=1)
+    if(isa MATCHES "^avx512.")  # what avx512 has, and more
+      target_compile_definitions(${object} PRIVATE NIBBLE_ISA_avx512=1)
+    endif()
     # Reassociated integer sums need more registers than there are.
     target_compile_options(${object} PRIVATE -O3 -fno-exceptions -fno-rtti -Wno-psabi
       $<$<CXX_COMPILER_ID:GNU>:-fno-tree-reassoc> ${NIBBLE_FLAGS_${isa}})

@@ -38,11 +38,14 @@ bool isa_runs(std::string_view isa) {
   const bool avx2 =
       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && cpu_has_f16c();
   if (isa == "avx2") return avx2;
-  if (isa == "avx512")
-    return avx2 && (NIBBLE_EMULATE_AVX512 ||
-                    (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                     __builtin_cpu_supports("avx512vnni")));
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (isa.starts_with("avx512")) {
+    if (!avx2 || NIBBLE_EMULATE_AVX512) return avx2;
+    const bool vnni = __builtin_cpu_supports("avx512vnni");
+    return avx512 && (isa == "avx512" || vnni) &&
+           (isa != "avx512bf16" || __builtin_cpu_supports("avx512bf16"));
+  }
 #elif defined(__aarch64__)
   constexpr unsigned long needed = HWCAP_ASIMDDP | HWCAP_ASIMDHP;
   if (isa == "neon") return (getauxval(AT_HWCAP) & needed) == needed;

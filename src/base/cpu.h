@@ -7,7 +7,8 @@
 namespace nibble {
 
 /// True if this build has kernels for `isa` and this processor (and operating system) can run them:
-/// "scalar", "avx2" (with FMA, F16C), "avx512" (F, BW, DQ, VL, VNNI), "neon" (with dotprod, fp16).
+/// "scalar", "avx2" (with FMA, F16C), "avx512" (F, BW, DQ, VL), "avx512vnni", "avx512bf16" (with
+/// VNNI too), "neon" (with dotprod, fp16).
 bool isa_runs(std::string_view isa);
 
 /// Preference of an instruction set, higher is better, -1 for a name that this build does not have.

@@ -2,9 +2,9 @@
 // have.
 #include "calib/gram.h"
 
-#if defined(NIBBLE_ISA_avx512) && defined(__AVX512F__)  // not emulated
+#if defined(NIBBLE_ISA_avx512bf16) && defined(__AVX512BF16__)  // not emulated
 #include <immintrin.h>
-#define NIBBLE_BF16 __attribute__((target("avx512bf16")))
+#define NIBBLE_BF16
 #endif
 
 #define NIBBLE_STRING_(x) #x
@@ -23,10 +23,8 @@ __mmask16 lanes(int columns, int vector) {
   return __mmask16(left >= kLanes ? 0xffff : left > 0 ? (1 << left) - 1 : 0);
 }
 
-bool runs() { return __builtin_cpu_supports("avx512bf16"); }
-
-NIBBLE_BF16 void pack(const float* values, int64_t stride, int64_t tokens, int columns,
-                      uint32_t* panel, float* largest) {
+void pack(const float* values, int64_t stride, int64_t tokens, int columns, uint32_t* panel,
+          float* largest) {
   __m512 most[kVectors];
   for (int v = 0; v < kVectors; ++v)
     most[v] = _mm512_maskz_loadu_ps(lanes(columns, v), largest + v * kLanes);
@@ -45,8 +43,8 @@ NIBBLE_BF16 void pack(const float* values, int64_t stride, int64_t tokens, int c
     _mm512_mask_storeu_ps(largest + v * kLanes, lanes(columns, v), most[v]);
 }
 
-NIBBLE_BF16 void add(const uint32_t* a, int a_columns, const uint32_t* b, int b_columns,
-                     int64_t pairs, float* out, int64_t stride) {
+void add(const uint32_t* a, int a_columns, const uint32_t* b, int b_columns, int64_t pairs,
+         float* out, int64_t stride) {
   for (int row = 0; row < a_columns; row += kRows) {
     __m512 sum[kRows][kVectors];
     for (int r = 0; r < kRows && row + r < a_columns; ++r)
@@ -75,7 +73,6 @@ NIBBLE_BF16 void add(const uint32_t* a, int a_columns, const uint32_t* b, int b_
 
 #else
 
-bool runs() { return false; }
 constexpr auto pack = nullptr;
 constexpr auto add = nullptr;
 
@@ -84,7 +81,7 @@ constexpr auto add = nullptr;
 }  // namespace
 
 const Gram& gram_gram() {
-  static constexpr Gram all = {NIBBLE_STRING(NIBBLE_ISA), runs, pack, add};
+  static constexpr Gram all = {NIBBLE_STRING(NIBBLE_ISA), pack, add};
   return all;
 }
 

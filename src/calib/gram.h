@@ -9,12 +9,12 @@ namespace nibble {
 inline constexpr int kGramColumns = 32;  // of a panel
 inline constexpr int kGramTokens = 256;  // of a panel at most: two of them fit the first cache
 
+/// Null functions: the instruction set has no such products.
+///
 /// Products of bfloat16 values are exact in float32, and processors that add them in pairs need
 /// half the time. Inputs keep 8 bits, as between two blocks; sums are float32.
 struct Gram {
   const char* isa;
-  /// Does this processor have the instructions?
-  bool (*runs)();
   /// Columns [0, columns) of `tokens` rows become a panel[(tokens + 1) / 2][kGramColumns] of pairs:
   /// two tokens of one column beside each other. What is missing becomes zero. largest[columns]
   /// becomes the largest |value| that it or the column has.

@@ -16,7 +16,7 @@ constexpr std::int64_t kPanel = 192;  // rows of the moment that one thread sums
 /// nullptr: this processor has no products of pairs.
 const Gram* active_gram() {
   for (const Gram* gram : gram_registry())
-    if (gram->isa == active_isa() && gram->runs()) return gram;
+    if (gram->isa == active_isa() && gram->pack) return gram;
   return nullptr;
 }
 

@@ -36,11 +36,12 @@ std::uint64_t work_bytes(const Graph& graph, Precision precision, std::uint32_t 
   widths -= c.vocab;         // logits are made for one row only
   widths += 2 * c.head_dim;  // angles
   const std::uint64_t rows = std::min<std::uint64_t>(context, Executor::kRows);
-  const std::uint64_t codes = precision == Precision::fast ? rows * widest * 11 / 8 : 0;
+  // Inputs rounded: at most a float each (bf16), 11/8 bytes as codes.
+  const std::uint64_t rounded = precision == Precision::fast ? rows * widest * sizeof(float) : 0;
   const std::int64_t attention = attend_scratch(kAttendTokens, int(c.heads / c.kv_heads),
                                                 int(c.head_dim), std::int64_t(context));
   const std::uint64_t products = std::min<std::uint64_t>(rows, Input::kTokenBlock) * widest;
-  return rows * widths * sizeof(float) + codes + c.vocab * sizeof(float) +
+  return rows * widths * sizeof(float) + rounded + c.vocab * sizeof(float) +
          std::uint64_t(threads) * (std::uint64_t(attention) + products) * sizeof(float);
 }
 

@@ -133,8 +133,8 @@ struct Coded {
 
   static void multiply(const PackedView* w, const InputView* input, const Work* work) {
     if (input->codes) return multiply_fast(w, input, work);
-    multiply_decoded(
-        w, input, work,
+    multiply_decoded<StepF32>(
+        w, input->values, work,
         [w](int64_t panel, int64_t begin, int64_t end, float* tile)
             __attribute__((always_inline)) { decode(w, panel, begin, end, tile); });
   }

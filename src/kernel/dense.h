@@ -7,26 +7,47 @@ namespace nibble::NIBBLE_ISA {
 
 template <class Panel, class T>
 struct Dense {
-  static void decode(const PackedView* w, int64_t panel, int64_t begin, int64_t end, float* tile) {
-    const Panel p{reinterpret_cast<const T*>(w->weights) + panel * w->columns * kPanelRows,
-                  kPanelRows};
-    for (int64_t j = begin; j < end; ++j) store(tile + (j - begin) * kPanelRows, p.column(j));
+  static Panel panel(const PackedView* w, int64_t index) {
+    return {reinterpret_cast<const T*>(w->weights) + index * w->columns * kPanelRows, kPanelRows};
+  }
+
+  static void decode(const PackedView* w, int64_t index, int64_t begin, int64_t end, float* tile) {
+    copy(panel(w, index), begin, end, tile);
   }
 
   static void multiply(const PackedView* w, const InputView* input, const Work* work) {
-    if (work->token_end - work->token_begin <= kFewTokens || sizeof(T) == sizeof(float))
-      return multiply_direct<Panel>(w, input, work, reinterpret_cast<const T*>(w->weights));
-    multiply_decoded(
-        w, input, work,
-        [w](int64_t panel, int64_t begin, int64_t end, float* tile) __attribute__((always_inline)) {
-          decode(w, panel, begin, end, tile);
-          const int64_t next = (panel * w->columns + end) * kPanelRows * int64_t(sizeof(T));
-          prefetch(w->weights + next, kTileColumns * kPanelRows * int64_t(sizeof(T)));
-        });
+    if constexpr (sizeof(T) == sizeof(float))
+      multiply_direct<StepF32>(w, input->values, work, [w](int64_t p) { return panel(w, p); });
+    else if (input->steps)
+      multiply_in<StepBf16>(w, input->steps, work,
+                            [w](int64_t p) { return PanelSteps<Panel>{panel(w, p)}; });
+    else
+      multiply_in<StepF32>(w, input->values, work, [w](int64_t p) { return panel(w, p); });
   }
 
   static int64_t scratch_bytes(const PackedView* w, int64_t tokens) {
     return dense_scratch(w, tokens) * int64_t(sizeof(float));
+  }
+
+ private:
+  template <class Columns>
+  NIBBLE_INLINE void copy(const Columns& from, int64_t begin, int64_t end, float* tile) {
+    for (int64_t j = begin; j < end; ++j) store(tile + (j - begin) * kPanelRows, from.column(j));
+  }
+
+  template <class Step, class PanelAt>
+  NIBBLE_INLINE void multiply_in(const PackedView* w, const float* values, const Work* work,
+                                 const PanelAt& panel_at) {
+    if (work->token_end - work->token_begin <= kFewTokens)
+      return multiply_direct<Step>(w, values, work, panel_at);
+    constexpr int64_t kBytes = kPanelRows * Step::kColumns * int64_t(sizeof(T));
+    multiply_decoded<Step>(
+        w, values, work,
+        [&](int64_t p, int64_t begin, int64_t end, float* tile) __attribute__((always_inline)) {
+          copy(panel_at(p), begin, end, tile);
+          prefetch(w->weights + p * w->columns * kPanelRows * int64_t(sizeof(T)) + end * kBytes,
+                   kTileColumns * kBytes);
+        });
   }
 };
 

@@ -82,6 +82,7 @@ struct InputView {
   const int8_t* codes;       // [tokens][columns] rounded to 8 bits, -128..127, or null
   const float* scales;       // [tokens][columns/32], the same throughout a block of the weights
   const int32_t* code_sums;  // [tokens][columns/16] sum of 16 codes
+  const float* steps;        // [tokens][columns/step] what Ops::bf16 makes of the values, or null
 };
 
 /// A part of a product, for one thread.
@@ -97,7 +98,8 @@ struct Kernel {
   const char* isa;
   Packing packing;
   /// out[t * out_stride + r] = sum_j W[r][j] x[t][j]. With input->codes (quantized packings)
-  /// integer products, exact within a block; else float32 products of the values with decoded
+  /// integer products, exact within a block; with input->steps (f16, bf16) products of weights and
+  /// values rounded to bf16, summed in float32; else float32 products of the values with decoded
   /// weights.
   void (*multiply)(const PackedView* w, const InputView* input, const Work* work);
   /// tile[j * 16 + r] = W[panel * 16 + r][begin + j], for columns [begin, end), multiples of 32 in

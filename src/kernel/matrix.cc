@@ -374,7 +374,8 @@ Input::Input(const float* values, std::int64_t tokens, std::int64_t columns, Pre
             .values = values,
             .codes = nullptr,
             .scales = nullptr,
-            .code_sums = nullptr},
+            .code_sums = nullptr,
+            .steps = nullptr},
       precision_(precision),
       sequences_(sequences) {}
 
@@ -404,6 +405,26 @@ const InputView& Input::rounded(int block, ThreadPool& pool) {
                            scales + at / 32, sums + at / 16);
     });
   });
+}
+
+const InputView& Input::rounded_for(const Matrix& w, ThreadPool& pool) {
+  // Blocks of inputs as wide as those of the weights: what llama.cpp does, so that both round
+  // alike.
+  if (w.view().d) return rounded(std::max(w.view().block, 32), pool);
+  return w.view().packing == Packing::f32 || view_.columns % 2 != 0 ? view_ : steps(pool);
+}
+
+const InputView& Input::steps(ThreadPool& pool) {
+  if (steps_) return steps_view_;
+  const std::int64_t n = view_.columns;
+  const auto& bf16 = ops().bf16;
+  steps_ = std::make_unique_for_overwrite<float[]>(std::size_t(view_.tokens * n / bf16.step));
+  pool.run(view_.tokens, 8, [&](std::int64_t begin, std::int64_t end) {
+    bf16.round(view_.values + begin * n, steps_.get() + begin * n / bf16.step, (end - begin) * n);
+  });
+  steps_view_ = view_;
+  steps_view_.steps = steps_.get();
+  return steps_view_;
 }
 
 Input& Input::prepared(const InputRounding& rounding, const ColumnOrder& order, ThreadPool& pool) {
@@ -454,10 +475,7 @@ void Input::multiply(const Matrix& w, const float* bias, float* out, std::int64_
     stored.set_inputs({});
     return prepared(w.inputs(), w.order(), pool).multiply(stored, bias, out, out_stride, pool);
   }
-  const bool coded = w.view().d != nullptr && precision_ == Precision::fast;
-  // Blocks of inputs as wide as those of the weights: what llama.cpp does, so that both round
-  // alike.
-  const InputView input = coded ? rounded(std::max(w.view().block, 32), pool) : view_;
+  const InputView input = precision_ == Precision::exact ? view_ : rounded_for(w, pool);
 
   // Tokens in blocks, for each of which a panel is expanded once; panels in groups small enough to
   // keep all threads busy to the end, but with several tokens not so small that arranging their

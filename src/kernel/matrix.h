@@ -14,12 +14,12 @@
 
 namespace nibble {
 
-/// How inputs of products with quantized weights are represented. Weights in f32, f16 and bf16 are
-/// always multiplied in float32. Inputs that the checkpoint itself rounds are not rounded twice:
-/// they are what it says with either, as integers where these are what it rounds to.
+/// How inputs of products are represented. Weights in f32 are always multiplied in float32. Inputs
+/// that the checkpoint itself rounds are not rounded twice: they are what it says with either, as
+/// integers where these are what it rounds to.
 enum class Precision {
   exact,  // float32: the reference for evaluation
-  fast,   // rounded to 8 bits, as every fast runtime does
+  fast,   // rounded to 8 bits, as every fast runtime does; with f16 and bf16 both to bf16
 };
 
 class Matrix {
@@ -93,7 +93,11 @@ class Input {
     std::unique_ptr<std::byte[]> storage;
   };
   static constexpr int kAnyBlock = 0;
+  /// The inputs as fast products with `w` take them.
+  const InputView& rounded_for(const Matrix& w, ThreadPool& pool);
   const InputView& rounded(int block, ThreadPool& pool);
+  /// The values as kernels of f16 and bf16 take them.
+  const InputView& steps(ThreadPool& pool);
   /// Adds one whose arrays fill(codes, scales, code_sums) writes.
   template <class Fill>
   const InputView& add_rounded(int block, const Fill& fill);
@@ -112,6 +116,8 @@ class Input {
   Precision precision_;
   std::span<const std::int64_t> sequences_;
   std::vector<Rounded> rounded_;  // by block, made once each
+  InputView steps_view_{};
+  std::unique_ptr<float[]> steps_;
   std::vector<Prepared> prepared_;
 };
 

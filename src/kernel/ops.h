@@ -80,6 +80,12 @@ struct Ops {
   /// finite). Scales are written for every 32 values, sums of the codes for every 16.
   void (*quantize_input)(const float* x, int64_t n, int64_t block, int8_t* codes, float* scales,
                          int32_t* code_sums);
+  /// The values as kernels of f16 and bf16 multiply them, rounded to bf16, to nearest even: n /
+  /// step floats of n values (n even), each with what a step of StepBf16 (simd.h) takes of a token.
+  struct {
+    int step;  // 1 or 2
+    void (*round)(const float* x, float* out, int64_t n);
+  } bf16;
   /// Products of 8-bit codes, all in registers: what the processor can do at best. Returns how many
   /// multiplications and additions it has done.
   int64_t (*peak_int8)(int64_t rounds);

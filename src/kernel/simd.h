@@ -17,6 +17,9 @@
 //            and inputs() what it takes of the inputs, in words of 4 bytes; total() adds `lacks`,
 //            as start() does if it can; the codes are taken less kShift; kTokens sums fit the
 //            registers
+//   StepBf16 what is added to a sum at a time where weights and inputs are bf16: kColumns columns,
+//            the product of the odd column of a pair before that of the even one, each rounded as a
+//            float32 fma; weights() of step j of a panel and inputs() are rounded to nearest even
 //   kTile    tokens that a tile of f32 sums holds in registers
 #pragma once
 
@@ -27,6 +30,13 @@
 
 #define NIBBLE_INLINE static inline __attribute__((always_inline))
 #define NIBBLE_METHOD inline __attribute__((always_inline))
+
+#if defined(NIBBLE_ISA_avx512vnni) || defined(NIBBLE_ISA_avx512bf16)
+#define NIBBLE_VNNI
+#endif
+#if defined(NIBBLE_ISA_avx512bf16)
+#define NIBBLE_BF16
+#endif
 
 #if defined(NIBBLE_ISA_avx512)
 #include "kernel/simd_avx512.h"

@@ -12,7 +12,7 @@ struct I {
   __m256i a, b;
 };
 struct Codes {
-  __m256i a, b;  // rows 0..7, 8..15
+  __m256i v[2];  // rows 0..7, 8..15
 };
 
 NIBBLE_INLINE F splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -103,141 +103,67 @@ NIBBLE_INLINE int32_t store_codes(int8_t* p, I x) {
   return _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1)));
 }
 
-NIBBLE_INLINE Codes load_codes(const uint8_t* p) { return {load256(p), load256(p + 32)}; }
+NIBBLE_INLINE Codes load_codes(const uint8_t* p) { return {{load256(p), load256(p + 32)}}; }
 NIBBLE_INLINE void store_bytes(uint8_t* p, Codes c) {
-  _mm256_storeu_si256((__m256i*)p, c.a);
-  _mm256_storeu_si256((__m256i*)(p + 32), c.b);
+  _mm256_storeu_si256((__m256i*)p, c.v[0]);
+  _mm256_storeu_si256((__m256i*)(p + 32), c.v[1]);
 }
 NIBBLE_INLINE __m256i shift16(__m256i x, int by) {
   return by > 0 ? _mm256_slli_epi16(x, by) : by < 0 ? _mm256_srli_epi16(x, -by) : x;
 }
 NIBBLE_INLINE Codes move_bits(Codes c, int by, int mask) {
   const __m256i m = _mm256_set1_epi8(char(mask));
-  return {_mm256_and_si256(shift16(c.a, by), m), _mm256_and_si256(shift16(c.b, by), m)};
+  return {{_mm256_and_si256(shift16(c.v[0], by), m), _mm256_and_si256(shift16(c.v[1], by), m)}};
 }
 NIBBLE_INLINE Codes either(Codes x, Codes y) {
-  return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
+  return {{_mm256_or_si256(x.v[0], y.v[0]), _mm256_or_si256(x.v[1], y.v[1])}};
 }
 NIBBLE_INLINE Codes lookup(Codes c, const uint8_t* table) {
   const __m256i t = _mm256_broadcastsi128_si256(load128(table));
-  return {_mm256_shuffle_epi8(t, c.a), _mm256_shuffle_epi8(t, c.b)};
+  return {{_mm256_shuffle_epi8(t, c.v[0]), _mm256_shuffle_epi8(t, c.v[1])}};
 }
 NIBBLE_INLINE I column(const Codes& c, int j) {
   const __m256i mask = _mm256_set1_epi32(255);
   const __m128i shift = _mm_cvtsi32_si128(8 * j);
-  return {_mm256_and_si256(_mm256_srl_epi32(c.a, shift), mask),
-          _mm256_and_si256(_mm256_srl_epi32(c.b, shift), mask)};
+  return {_mm256_and_si256(_mm256_srl_epi32(c.v[0], shift), mask),
+          _mm256_and_si256(_mm256_srl_epi32(c.v[1], shift), mask)};
 }
 
-NIBBLE_INLINE __m256i splat4(const void* p) {
+NIBBLE_INLINE __m256i round_bf16(__m256i x) {
+  const __m256i sign = _mm256_and_si256(x, _mm256_set1_epi32(INT32_MIN));
+  const __m256i size = _mm256_xor_si256(x, sign);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(size, 16), _mm256_set1_epi32(1));
+  const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(size, _mm256_set1_epi32(0x7fff)), odd);
+  const __m256i rounded = _mm256_and_si256(sum, _mm256_set1_epi32(-0x10000));
+  return _mm256_or_si256(sign, _mm256_min_epu32(rounded, _mm256_set1_epi32(0x7fff0000)));  // NaN
+}
+NIBBLE_INLINE F round_bf16(F x) {
+  return {_mm256_castsi256_ps(round_bf16(_mm256_castps_si256(x.a))),
+          _mm256_castsi256_ps(round_bf16(_mm256_castps_si256(x.b)))};
+}
+
+using Register = __m256i;
+inline constexpr int kRegisters = 2, kByteTile = 6, kPairTile = 4, kWideTile = 6;
+NIBBLE_INLINE Register zero_register() { return _mm256_setzero_si256(); }
+NIBBLE_INLINE Register splat16(int x) { return _mm256_set1_epi16(int16_t(x)); }
+NIBBLE_INLINE Register splat4(const void* p) {
   int32_t x;
   memcpy(&x, p, 4);
   return _mm256_set1_epi32(x);
 }
-
+NIBBLE_INLINE Register add16(Register x, Register y) { return _mm256_add_epi16(x, y); }
+NIBBLE_INLINE Register add32(Register x, Register y) { return _mm256_add_epi32(x, y); }
+NIBBLE_INLINE Register multiply_bytes(Register x, Register y) { return _mm256_maddubs_epi16(x, y); }
+NIBBLE_INLINE Register multiply16(Register x, Register y) { return _mm256_madd_epi16(x, y); }
+NIBBLE_INLINE Register low_bytes(Register x) { return _mm256_and_si256(x, splat16(255)); }
+NIBBLE_INLINE Register high_bytes(Register x) { return _mm256_srli_epi16(x, 8); }
 /// Makes the compiler finish a sum here: left to itself, GCC puts additions off until it has more
 /// products in flight than registers.
-NIBBLE_INLINE void finish(__m256i& x) { asm("" : "+x"(x)); }
-
-/// Bytes times bytes, a group of 4 columns at a time.
-struct DotBytes {
-  using Input = int8_t;
-  static constexpr int kShift = 0, kSteps = 2, kTokens = 6;
-  static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
-  NIBBLE_METHOD static Codes operand(int step, const Codes& c0, const Codes& c1) {
-    return step == 0 ? c0 : c1;
-  }
-  __m256i a, b;
-  NIBBLE_METHOD void start(int32_t) { a = b = _mm256_setzero_si256(); }
-};
-
-/// Codes up to 15: eight pairs of products, at most 8 * 2 * 15 * 128 = 30720, fit 16 bits, so a
-/// sub-block of 32 columns is widened only once.
-struct DotSmall : DotBytes {
-  NIBBLE_METHOD void add(const Codes& c, const uint8_t* x, int64_t) {
-    const __m256i x4 = splat4(x);
-    a = _mm256_add_epi16(a, _mm256_maddubs_epi16(c.a, x4));
-    finish(a);
-    b = _mm256_add_epi16(b, _mm256_maddubs_epi16(c.b, x4));
-    finish(b);
-  }
-  NIBBLE_METHOD I total(int32_t lacks) const {
-    const __m256i one = _mm256_set1_epi16(1);
-    return add_int({_mm256_madd_epi16(a, one), _mm256_madd_epi16(b, one)}, splat_int(lacks));
-  }
-};
-
-/// Codes up to 63: two pairs, at most 2 * 2 * 63 * 128 = 32256, fit 16 bits.
-struct DotMedium {
-  using Input = int8_t;
-  static constexpr int kShift = 0, kSteps = 1, kTokens = 4;
-  static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
-  struct Pair {
-    Codes c0, c1;
-  };
-  NIBBLE_METHOD static Pair operand(int, const Codes& c0, const Codes& c1) { return {c0, c1}; }
-  __m256i a, b;
-  NIBBLE_METHOD void start(int32_t) { a = b = _mm256_setzero_si256(); }
-  NIBBLE_METHOD void add(const Pair& p, const uint8_t* x, int64_t next) {
-    const __m256i x0 = splat4(x), x1 = splat4(x + next);
-    add2(a, p.c0.a, x0, p.c1.a, x1);
-    add2(b, p.c0.b, x0, p.c1.b, x1);
-  }
-  NIBBLE_METHOD static void add2(__m256i& sum, __m256i c0, __m256i x0, __m256i c1, __m256i x1) {
-    const __m256i pairs =
-        _mm256_add_epi16(_mm256_maddubs_epi16(c0, x0), _mm256_maddubs_epi16(c1, x1));
-    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-    finish(sum);
-  }
-  NIBBLE_METHOD I total(int32_t lacks) const { return add_int({a, b}, splat_int(lacks)); }
-};
-
-/// Codes up to 127: a pair of products, at most 2 * 127 * 128 = 32512, fits 16 bits.
-struct DotLarge : DotBytes {
-  NIBBLE_METHOD void add(const Codes& c, const uint8_t* x, int64_t) {
-    const __m256i x4 = splat4(x), one = _mm256_set1_epi16(1);
-    a = _mm256_add_epi32(a, _mm256_madd_epi16(_mm256_maddubs_epi16(c.a, x4), one));
-    finish(a);
-    b = _mm256_add_epi32(b, _mm256_madd_epi16(_mm256_maddubs_epi16(c.b, x4), one));
-    finish(b);
-  }
-  NIBBLE_METHOD I total(int32_t lacks) const { return add_int({a, b}, splat_int(lacks)); }
-};
-
-/// Codes up to 255 would overflow 16 bits, so even and odd columns are widened and multiplied as 16
-/// bits; inputs are widened beforehand, in the order x0 x2 x1 x3 that this needs.
-struct DotWide {
-  using Input = int16_t;
-  static constexpr int kShift = 0, kSteps = 4, kTokens = 6;
-  static const Input* inputs(const int8_t* codes, int64_t n, void* scratch) {
-    auto* out = static_cast<int16_t*>(scratch);
-    for (int64_t i = 0; i < n; i += 32) {
-      const __m256i x = load256(codes + i);
-      const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
-      const __m256i odd = _mm256_srai_epi16(x, 8);
-      const __m256i lo = _mm256_unpacklo_epi32(even, odd), hi = _mm256_unpackhi_epi32(even, odd);
-      _mm256_storeu_si256((__m256i*)(out + i), _mm256_permute2x128_si256(lo, hi, 0x20));
-      _mm256_storeu_si256((__m256i*)(out + i + 16), _mm256_permute2x128_si256(lo, hi, 0x31));
-    }
-    return out;
-  }
-  NIBBLE_METHOD static Codes operand(int step, const Codes& c0, const Codes& c1) {
-    const Codes& c = step < 2 ? c0 : c1;
-    if (step % 2 == 1) return {_mm256_srli_epi16(c.a, 8), _mm256_srli_epi16(c.b, 8)};
-    const __m256i even = _mm256_set1_epi16(255);
-    return {_mm256_and_si256(c.a, even), _mm256_and_si256(c.b, even)};
-  }
-  __m256i a, b;
-  NIBBLE_METHOD void start(int32_t) { a = b = _mm256_setzero_si256(); }
-  NIBBLE_METHOD void add(const Codes& c, const uint8_t* x, int64_t) {
-    const __m256i x2 = splat4(x);
-    a = _mm256_add_epi32(a, _mm256_madd_epi16(c.a, x2));
-    finish(a);
-    b = _mm256_add_epi32(b, _mm256_madd_epi16(c.b, x2));
-    finish(b);
-  }
-  NIBBLE_METHOD I total(int32_t lacks) const { return add_int({a, b}, splat_int(lacks)); }
-};
+NIBBLE_INLINE void finish(Register& x) { asm("" : "+x"(x)); }
+NIBBLE_INLINE I ints(const Register (&x)[kRegisters]) { return {x[0], x[1]}; }
 inline constexpr int kTile = 6;
 
 }  // namespace nibble::NIBBLE_ISA
+
+#include "kernel/dot_bytes.h"
+#include "kernel/step_bf16.h"

@@ -1,4 +1,5 @@
-// Sixteen lanes as one AVX-512 register, with VNNI dot products. See simd.h.
+// Sixteen lanes as one AVX-512 register, with VNNI dot products of bytes and with dot products of
+// bf16 where the instruction set has them. See simd.h.
 #pragma once
 
 #include <immintrin.h>
@@ -8,7 +9,7 @@ namespace nibble::NIBBLE_ISA {
 using F = __m512;
 using I = __m512i;
 struct Codes {
-  __m512i v;
+  __m512i v[1];
 };
 
 NIBBLE_INLINE F splat(float x) { return _mm512_set1_ps(x); }
@@ -62,33 +63,42 @@ NIBBLE_INLINE I load_pairs(const uint8_t* p) {
   return _mm512_cvtepu8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(x, y), _mm_unpacklo_epi8(x, y)));
 }
 NIBBLE_INLINE I dot_pairs(I sum, I pairs, int32_t x) {
+#ifdef NIBBLE_VNNI
   return _mm512_dpwssd_epi32(sum, pairs, _mm512_set1_epi32(x));
+#else
+  return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi32(x)));
+#endif
 }
 NIBBLE_INLINE int32_t store_codes(int8_t* p, I x) {
   _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8(x));
   return _mm512_reduce_add_epi32(x);
 }
 
-NIBBLE_INLINE Codes load_codes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
-NIBBLE_INLINE void store_bytes(uint8_t* p, Codes c) { _mm512_storeu_si512(p, c.v); }
+NIBBLE_INLINE Codes load_codes(const uint8_t* p) { return {{_mm512_loadu_si512(p)}}; }
+NIBBLE_INLINE void store_bytes(uint8_t* p, Codes c) { _mm512_storeu_si512(p, c.v[0]); }
 NIBBLE_INLINE Codes move_bits(Codes c, int by, int mask) {
-  const __m512i x = by > 0   ? _mm512_slli_epi16(c.v, unsigned(by))
-                    : by < 0 ? _mm512_srli_epi16(c.v, unsigned(-by))
-                             : c.v;
-  return {_mm512_and_si512(x, _mm512_set1_epi8(char(mask)))};
+  const __m512i x = by > 0   ? _mm512_slli_epi16(c.v[0], unsigned(by))
+                    : by < 0 ? _mm512_srli_epi16(c.v[0], unsigned(-by))
+                             : c.v[0];
+  return {{_mm512_and_si512(x, _mm512_set1_epi8(char(mask)))}};
 }
-NIBBLE_INLINE Codes either(Codes x, Codes y) { return {_mm512_or_si512(x.v, y.v)}; }
+NIBBLE_INLINE Codes either(Codes x, Codes y) { return {{_mm512_or_si512(x.v[0], y.v[0])}}; }
 NIBBLE_INLINE Codes lookup(Codes c, const uint8_t* table) {
-  return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(table)), c.v)};
+  return {{_mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(table)), c.v[0])}};
 }
 NIBBLE_INLINE I column(const Codes& c, int j) {
-  return _mm512_and_si512(_mm512_srl_epi32(c.v, _mm_cvtsi32_si128(8 * j)), _mm512_set1_epi32(255));
+  return _mm512_and_si512(_mm512_srl_epi32(c.v[0], _mm_cvtsi32_si128(8 * j)),
+                          _mm512_set1_epi32(255));
 }
+
+inline constexpr int kTile = 12;
+
+#ifdef NIBBLE_VNNI
 
 /// Unsigned times signed bytes, four at a time, summed in 32 bits.
 struct DotWide {
   using Input = int8_t;
-  static constexpr int kShift = 0, kSteps = 2, kTokens = 12;
+  static constexpr int kShift = 0, kSteps = 2, kTokens = kTile;
   static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
   NIBBLE_METHOD static Codes operand(int step, const Codes& c0, const Codes& c1) {
     return step == 0 ? c0 : c1;
@@ -98,13 +108,88 @@ struct DotWide {
   NIBBLE_METHOD void add(const Codes& c, const uint8_t* x, int64_t) {
     int32_t x4;
     memcpy(&x4, x, 4);
-    sum = _mm512_dpbusd_epi32(sum, c.v, _mm512_set1_epi32(x4));
+    sum = _mm512_dpbusd_epi32(sum, c.v[0], _mm512_set1_epi32(x4));
   }
   NIBBLE_METHOD I total(int32_t) const { return sum; }
 };
 using DotSmall = DotWide;
 using DotMedium = DotWide;
 using DotLarge = DotWide;
-inline constexpr int kTile = 12;
+
+#else
+
+using Register = __m512i;
+inline constexpr int kRegisters = 1, kByteTile = kTile, kPairTile = kTile, kWideTile = 8;
+NIBBLE_INLINE Register zero_register() { return _mm512_setzero_si512(); }
+NIBBLE_INLINE Register splat16(int x) { return _mm512_set1_epi32(x << 16 | x); }
+NIBBLE_INLINE Register splat4(const void* p) {
+  int32_t x;
+  memcpy(&x, p, 4);
+  return _mm512_set1_epi32(x);
+}
+NIBBLE_INLINE Register add16(Register x, Register y) { return _mm512_add_epi16(x, y); }
+NIBBLE_INLINE Register add32(Register x, Register y) { return _mm512_add_epi32(x, y); }
+NIBBLE_INLINE Register multiply_bytes(Register x, Register y) { return _mm512_maddubs_epi16(x, y); }
+NIBBLE_INLINE Register multiply16(Register x, Register y) { return _mm512_madd_epi16(x, y); }
+NIBBLE_INLINE Register low_bytes(Register x) { return _mm512_and_si512(x, splat16(255)); }
+NIBBLE_INLINE Register high_bytes(Register x) { return _mm512_srli_epi16(x, 8); }
+NIBBLE_INLINE void finish(Register&) {}  // registers are many
+NIBBLE_INLINE I ints(const Register (&x)[kRegisters]) { return x[0]; }
+
+#endif
+
+#ifdef NIBBLE_BF16
+
+/// Pairs of bf16, the even column of each in the low half. See step_bf16.h for how it is rounded.
+struct StepBf16 {
+  static constexpr int kColumns = 2;
+  template <class Panel>
+  NIBBLE_METHOD static F weights(const Panel& panel, int64_t j) {
+    return pairs(panel.column(2 * j), panel.column(2 * j + 1));
+  }
+  NIBBLE_METHOD static F add(F w, float x, F sum) {
+    return _mm512_dpbf16_ps(sum, (__m512bh)w, (__m512bh)_mm512_set1_ps(x));
+  }
+  static void inputs(const float* x, float* out, int64_t n) {
+    int64_t i = 0;
+    for (; i + 32 <= n; i += 32) store(out + i / 2, halves(load(x + i), load(x + i + 16)));
+    if (i == n) return;
+    float rest[32] = {};
+    memcpy(rest, x + i, size_t(n - i) * sizeof(float));
+    store(rest, halves(load(rest), load(rest + 16)));
+    memcpy(out + i / 2, rest, size_t(n - i) / 2 * sizeof(float));
+  }
+
+ private:
+  NIBBLE_METHOD static F halves(F low, F high) { return (F)_mm512_cvtne2ps_pbh(high, low); }
+  NIBBLE_METHOD static F pairs(F even, F odd) {
+    const __m512i in_turn = _mm512_add_epi32(
+        _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
+        _mm512_set_epi32(31 << 16, 30 << 16, 29 << 16, 28 << 16, 27 << 16, 26 << 16, 25 << 16,
+                         24 << 16, 23 << 16, 22 << 16, 21 << 16, 20 << 16, 19 << 16, 18 << 16,
+                         17 << 16, 16 << 16));
+    return (F)_mm512_permutexvar_epi16(in_turn, (__m512i)halves(even, odd));
+  }
+};
+
+#else
+
+NIBBLE_INLINE F round_bf16(F x) {
+  const __m512i u = (__m512i)x, sign = _mm512_and_si512(u, _mm512_set1_epi32(INT32_MIN));
+  const __m512i size = _mm512_and_si512(u, _mm512_set1_epi32(INT32_MAX));
+  const __m512i odd = _mm512_and_si512(_mm512_srl_epi32(size, _mm_cvtsi32_si128(16)), splat_int(1));
+  const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(size, splat_int(0x7fff)), odd);
+  const __m512i rounded = _mm512_and_si512(sum, splat_int(-0x10000));
+  return (F)_mm512_or_si512(sign, _mm512_min_epu32(rounded, splat_int(0x7fff0000)));  // NaN
+}
+
+#endif
 
 }  // namespace nibble::NIBBLE_ISA
+
+#ifndef NIBBLE_VNNI
+#include "kernel/dot_bytes.h"
+#endif
+#ifndef NIBBLE_BF16
+#include "kernel/step_bf16.h"
+#endif

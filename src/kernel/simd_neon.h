@@ -52,6 +52,16 @@ NIBBLE_INLINE F load_fp16(const uint16_t* p) {
 NIBBLE_INLINE F load_bf16(const uint16_t* p) {
   return NIBBLE_EACH(F, vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16)));
 }
+NIBBLE_INLINE uint32x4_t round_bf16(uint32x4_t x) {
+  const uint32x4_t sign = vandq_u32(x, vdupq_n_u32(0x80000000u)), size = veorq_u32(x, sign);
+  const uint32x4_t odd = vandq_u32(vshrq_n_u32(size, 16), vdupq_n_u32(1));
+  const uint32x4_t sum = vaddq_u32(vaddq_u32(size, vdupq_n_u32(0x7fff)), odd);
+  const uint32x4_t rounded = vandq_u32(sum, vdupq_n_u32(0xffff0000u));
+  return vorrq_u32(sign, vminq_u32(rounded, vdupq_n_u32(0x7fff0000u)));  // NaN stays NaN
+}
+NIBBLE_INLINE F round_bf16(F x) {
+  return NIBBLE_EACH(F, vreinterpretq_f32_u32(round_bf16(vreinterpretq_u32_f32(x.v[i]))));
+}
 NIBBLE_INLINE void store_fp16(uint16_t* p, F x) {
   for (int i = 0; i < 4; ++i) vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(x.v[i])));
 }
@@ -155,3 +165,5 @@ using DotWide = Dot<128>;
 inline constexpr int kTile = 4;
 
 }  // namespace nibble::NIBBLE_ISA
+
+#include "kernel/step_bf16.h"

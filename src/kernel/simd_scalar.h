@@ -69,6 +69,11 @@ NIBBLE_INLINE F load_bf16(const uint16_t* p) {
   for (int i = 0; i < 16; ++i) u[i] = uint32_t(p[i]) << 16;
   return (F)u;
 }
+NIBBLE_INLINE F round_bf16(F x) {
+  const U size = (U)x & 0x7fffffffu, top = U{} + 0x7fff0000u;  // a NaN, which stays one
+  const U rounded = (size + 0x7fffu + (size >> 16 & 1u)) & 0xffff0000u;
+  return (F)(((U)x & 0x80000000u) | (rounded < top ? rounded : top));
+}
 NIBBLE_INLINE void store_fp16(uint16_t* p, F x) {
   const U u = (U)x, sign = (u >> 16) & 0x8000u, rest = u & 0x7fffffffu;
   const U normal = (rest - (112u << 23) + 0xfffu + ((rest >> 13) & 1u)) >> 13;
@@ -158,3 +163,5 @@ using DotLarge = DotWide;
 inline constexpr int kTile = 4;
 
 }  // namespace nibble::NIBBLE_ISA
+
+#include "kernel/step_bf16.h"

@@ -22,6 +22,18 @@ struct PanelBf16 {
   int64_t stride;
   NIBBLE_METHOD F column(int64_t j) const { return load_bf16(at + j * stride); }
 };
+/// A panel as steps of StepBf16.
+template <class Panel>
+struct PanelSteps {
+  Panel from;
+  NIBBLE_METHOD F column(int64_t j) const { return StepBf16::weights(from, j); }
+};
+
+/// What is added to a sum at a time: a column.
+struct StepF32 {
+  static constexpr int kColumns = 1;
+  NIBBLE_METHOD static F add(F w, float x, F sum) { return fma(w, splat(x), sum); }
+};
 
 /// out[i][t] = in[t][i], words of 4 bytes. What the tokens of a tile have
 /// at one place lies side by side, so that a tile reads one stream: rows of inputs are often a
@@ -58,7 +70,7 @@ static inline void interleave(const void* in, int64_t stride, int64_t tokens, in
 
 /// sum[p][t] += panels[p] * x[t], where x[t] is at x + t * x_stride, in steps of x_step. Every sum
 /// adds its columns in their order, so what a token gets does not depend on the tokens beside it.
-template <int T, int P, class Panel>
+template <int T, class Step = StepF32, int P, class Panel>
 NIBBLE_INLINE void dense_tile(const Panel (&panels)[P], int64_t columns, const float* x,
                               int64_t x_stride, int64_t x_step, F (&sum)[P][T]) {
   F acc[P][T];
@@ -69,8 +81,7 @@ NIBBLE_INLINE void dense_tile(const Panel (&panels)[P], int64_t columns, const f
     for (int p = 0; p < P; ++p) {
       const F w = panels[p].column(j);
 #pragma GCC unroll 16
-      for (int t = 0; t < T; ++t)
-        acc[p][t] = fma(w, splat(x[t * x_stride + j * x_step]), acc[p][t]);
+      for (int t = 0; t < T; ++t) acc[p][t] = Step::add(w, x[t * x_stride + j * x_step], acc[p][t]);
     }
   for (int p = 0; p < P; ++p)
     for (int t = 0; t < T; ++t) sum[p][t] = acc[p][t];
@@ -130,10 +141,12 @@ NIBBLE_INLINE void prefetch(const void* p, int64_t bytes) {
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(p) + i, 0, 2);
 }
 
-/// The inputs of a product, arranged tile by tile: [tile][columns][its tokens].
-NIBBLE_INLINE const float* arrange_values(const InputView* input, const Work* work, float* out) {
-  const int64_t tokens = work->token_end - work->token_begin, columns = input->columns;
-  const float* x = input->values + work->token_begin * columns;
+/// The inputs of a product, `columns` numbers a token, arranged tile by tile: [tile][columns][its
+/// tokens].
+NIBBLE_INLINE const float* arrange_values(const float* values, int64_t columns, const Work* work,
+                                          float* out) {
+  const int64_t tokens = work->token_end - work->token_begin;
+  const float* x = values + work->token_begin * columns;
   if (tokens == 1) return x;
   for_tiles(tokens, [&](int64_t t, auto count) {
     interleave(x + t * columns, columns * int64_t(sizeof(float)), decltype(count)::n, columns,
@@ -142,14 +155,14 @@ NIBBLE_INLINE const float* arrange_values(const InputView* input, const Work* wo
   return out;
 }
 
-/// Products in float32 with weights that `decode` writes as tiles [columns][16].
-template <class Decode>
-NIBBLE_INLINE void multiply_decoded(const PackedView* w, const InputView* input, const Work* work,
+/// Products in float32 with weights that `decode` writes as tiles [steps][16].
+template <class Step, class Decode>
+NIBBLE_INLINE void multiply_decoded(const PackedView* w, const float* values, const Work* work,
                                     const Decode& decode) {
-  const int64_t tokens = work->token_end - work->token_begin, columns = w->columns;
+  const int64_t tokens = work->token_end - work->token_begin, columns = w->columns / Step::kColumns;
   float* tile = static_cast<float*>(work->scratch);
   float* sums = tile + kPanelRows * kTileColumns;
-  const float* x = arrange_values(input, work, sums + tokens * kPanelRows);
+  const float* x = arrange_values(values, columns, work, sums + tokens * kPanelRows);
   for (int64_t panel = work->panel_begin; panel < work->panel_end; ++panel) {
     for (int64_t begin = 0; begin < columns; begin += kTileColumns) {
       const int64_t end = begin + kTileColumns < columns ? begin + kTileColumns : columns;
@@ -161,7 +174,7 @@ NIBBLE_INLINE void multiply_decoded(const PackedView* w, const InputView* input,
             for (int i = 0; i < n; ++i)
               sum[0][i] = begin == 0 ? zero() : load(sums + (t + i) * kPanelRows);
             const PanelF32 panels[1] = {{tile, kPanelRows}};
-            dense_tile<n>(panels, end - begin, x + t * columns + begin * n, 1, n, sum);
+            dense_tile<n, Step>(panels, end - begin, x + t * columns + begin * n, 1, n, sum);
             for (int i = 0; i < n; ++i) {
               if (end < columns)
                 store(sums + (t + i) * kPanelRows, sum[0][i]);
@@ -173,32 +186,39 @@ NIBBLE_INLINE void multiply_decoded(const PackedView* w, const InputView* input,
   }
 }
 
-/// Products in float32 with a panel that is read where it lies, for few tokens.
-template <class Panel, class T>
-NIBBLE_INLINE void multiply_direct(const PackedView* w, const InputView* input, const Work* work,
-                                   const T* weights) {
-  const int64_t tokens = work->token_end - work->token_begin, columns = w->columns;
-  const float* x = arrange_values(input, work, static_cast<float*>(work->scratch));
+/// Products in float32 with panels that are read where they lie, for few tokens: panel(p) is one.
+template <class Step, class PanelAt>
+NIBBLE_INLINE void multiply_direct(const PackedView* w, const float* values, const Work* work,
+                                   const PanelAt& panel) {
+  const int64_t tokens = work->token_end - work->token_begin, columns = w->columns / Step::kColumns;
+  const float* x = arrange_values(values, columns, work, static_cast<float*>(work->scratch));
   for (int64_t first = work->panel_begin; first < work->panel_end; first += kPanelGroup) {
     const int64_t rest = work->panel_end - first;
     for_tiles(
         tokens, [&](int64_t t, auto count) __attribute__((always_inline)) {
           constexpr int n = decltype(count)::n;
           for_tiles<kPanelsOf<n>>(
-              rest < kPanelGroup ? rest : kPanelGroup,
-              [&](int64_t p, auto panel_count) __attribute__((always_inline)) {
-                constexpr int k = decltype(panel_count)::n;
-                Panel panels[k];
-                F sum[k][n];
-                for (int i = 0; i < k; ++i) {
-                  panels[i] = {weights + (first + p + i) * columns * kPanelRows, kPanelRows};
-                  for (int j = 0; j < n; ++j) sum[i][j] = zero();
-                }
-                dense_tile<n>(panels, columns, x + t * columns, 1, n, sum);
-                for (int i = 0; i < k; ++i)
-                  for (int j = 0; j < n; ++j)
-                    store_rows(w, work, first + p + i, work->token_begin + t + j, sum[i][j]);
-              });
+              rest < kPanelGroup ? rest : kPanelGroup, [&](int64_t p, auto panel_count)
+                                                           __attribute__((always_inline)) {
+                                                             constexpr int k =
+                                                                 decltype(panel_count)::n;
+                                                             decltype(panel(0)) panels[k];
+                                                             F sum[k][n];
+                                                             for (int i = 0; i < k; ++i) {
+                                                               panels[i] = panel(first + p + i);
+                                                               for (int j = 0; j < n; ++j)
+                                                                 sum[i][j] = zero();
+                                                             }
+                                                             dense_tile<n, Step>(panels, columns,
+                                                                                 x + t * columns, 1,
+                                                                                 n, sum);
+                                                             for (int i = 0; i < k; ++i)
+                                                               for (int j = 0; j < n; ++j)
+                                                                 store_rows(
+                                                                     w, work, first + p + i,
+                                                                     work->token_begin + t + j,
+                                                                     sum[i][j]);
+                                                           });
         });
   }
 }

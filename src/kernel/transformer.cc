@@ -479,6 +479,7 @@ const Ops& ops_transformer() {
                            &f32_to_fp16,
                            &fp16_to_f32,
                            &quantize_input,
+                           {StepBf16::kColumns, &StepBf16::inputs},
                            &peak_int8};
   return ops;
 }

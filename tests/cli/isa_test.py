@@ -13,7 +13,7 @@ import tempfile
 
 import checkpoint
 
-FORMATS = ("F16", "Q8_0", "Q4_K_M", "Q6_K", "Q2_K", "IQ4_XS")
+FORMATS = ("F16", "BF16", "Q8_0", "Q4_K_M", "Q6_K", "Q2_K", "IQ4_XS")
 SETTINGS = (["--fast"], [], ["--fast", "--cache", "q8_0"], ["--fast", "--cache", "q4_0"])
 
 
@@ -41,7 +41,7 @@ def main():
             for settings in SETTINGS:
                 ask = ["eval", file, "--text", text, "--ctx", 100, "--chunks", 2, "--json", *settings]
                 expected = json.loads(run(program, "scalar", *ask))["perplexity"]
-                for isa in ("avx2", "avx512", "neon"):
+                for isa in ("avx2", "avx512", "avx512vnni", "avx512bf16", "neon"):
                     found = run(program, isa, *ask)
                     if found is None:
                         continue

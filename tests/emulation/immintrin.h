@@ -65,6 +65,8 @@ NIBBLE_EMULATED __m512 _mm512_setzero_ps() { return __m512{}; }
 NIBBLE_EMULATED __m512i _mm512_setzero_si512() { return __m512i{}; }
 NIBBLE_EMULATED __m512 _mm512_set1_ps(float x) { return x - __m512{}; }
 NIBBLE_EMULATED __m512i _mm512_set1_epi32(int32_t x) { return x - __m512i{}; }
+#define _mm512_set_epi32(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p) \
+  (__m512i{p, o, n, m, l, k, j, i, h, g, f, e, d, c, b, a})
 NIBBLE_EMULATED __m512i _mm512_set1_epi8(int8_t x) { NIBBLE_MAKE(int8_t, 64, x); }
 NIBBLE_EMULATED __m512i _mm512_broadcast_i32x4(__m128i x) { NIBBLE_MAKE(int32_t, 16, x[i % 4]); }
 NIBBLE_EMULATED __m128i _mm_cvtsi32_si128(int32_t x) { return __m128i{x}; }
@@ -187,6 +189,45 @@ NIBBLE_EMULATED __m512i _mm512_dpbusd_epi32(__m512i sum, __m512i codes, __m512i 
 NIBBLE_EMULATED __m512i _mm512_dpwssd_epi32(__m512i sum, __m512i x, __m512i y) {
   const auto a = Lanes<int16_t, 32>::of(x), b = Lanes<int16_t, 32>::of(y);
   NIBBLE_MAKE(int32_t, 16, sum[i] + a.at[2 * i] * b.at[2 * i] + a.at[2 * i + 1] * b.at[2 * i + 1]);
+}
+NIBBLE_EMULATED __m512i _mm512_madd_epi16(__m512i x, __m512i y) {
+  return _mm512_dpwssd_epi32(__m512i{}, x, y);
+}
+
+// What processors without VNNI have.
+NIBBLE_EMULATED __m512i _mm512_add_epi16(__m512i x, __m512i y) {
+  const auto a = Lanes<uint16_t, 32>::of(x), b = Lanes<uint16_t, 32>::of(y);
+  NIBBLE_MAKE(uint16_t, 32, a.at[i] + b.at[i]);
+}
+NIBBLE_EMULATED __m512i _mm512_min_epu32(__m512i x, __m512i y) {
+  NIBBLE_MAKE(uint32_t, 16, uint32_t(x[i]) < uint32_t(y[i]) ? x[i] : y[i]);
+}
+NIBBLE_EMULATED int saturate16(int x) { return x < -32768 ? -32768 : x > 32767 ? 32767 : x; }
+/// Unsigned bytes times signed bytes, two to 16 bits, which saturate.
+NIBBLE_EMULATED __m512i _mm512_maddubs_epi16(__m512i codes, __m512i inputs) {
+  const auto u = Lanes<uint8_t, 64>::of(codes);
+  const auto s = Lanes<int8_t, 64>::of(inputs);
+  NIBBLE_MAKE(int16_t, 32,
+              saturate16(u.at[2 * i] * s.at[2 * i] + u.at[2 * i + 1] * s.at[2 * i + 1]));
+}
+
+// Numbers of bfloat16.
+typedef int16_t __m512bh __attribute__((vector_size(64)));
+/// Those of y in the low half.
+NIBBLE_EMULATED __m512bh _mm512_cvtne2ps_pbh(__m512 x, __m512 y) {
+  NIBBLE_MAKE(uint16_t, 32, nibble::f32_to_bf16(i < 16 ? y[i] : x[i - 16]));
+}
+NIBBLE_EMULATED __m512i _mm512_permutexvar_epi16(__m512i at, __m512i x) {
+  const auto lane = Lanes<uint16_t, 32>::of(at), from = Lanes<uint16_t, 32>::of(x);
+  NIBBLE_MAKE(uint16_t, 32, from.at[lane.at[i] % 32]);
+}
+/// sum + products of pairs, the second one first.
+NIBBLE_EMULATED __m512 _mm512_dpbf16_ps(__m512 sum, __m512bh x, __m512bh y) {
+  const auto a = Lanes<uint16_t, 32>::of(x), b = Lanes<uint16_t, 32>::of(y);
+  const auto product = [&](int i, float z) {
+    return __builtin_fmaf(nibble::bf16_to_f32(a.at[i]), nibble::bf16_to_f32(b.at[i]), z);
+  };
+  NIBBLE_MAKE(float, 16, product(2 * i, product(2 * i + 1, sum[i])));
 }
 
 }  // namespace

@@ -20,7 +20,7 @@ import sys
 import tempfile
 
 LEVELS = ["F16", "Q8_0", "Q4_0", "Q4_K_M", "IQ4_XS"]
-ISAS = ["scalar", "avx2", "avx512", "neon"]
+ISAS = ["scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "neon"]
 TOKENS = 32
 HIDDEN, INNER, KV, VOCAB = 256, 512, 128, 320
 

@@ -26,7 +26,7 @@ Result<Matrix> pack_something() {
 }
 
 TEST(Isa, TheEnvironmentForcesOne) {
-  for (const char* isa : {"scalar", "avx2", "avx512", "neon"})
+  for (const char* isa : {"scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "neon"})
     EXPECT_EXIT(exit_with_isa(isa), testing::ExitedWithCode(isa_runs(isa) ? 0 : 2), "") << isa;
 }
 

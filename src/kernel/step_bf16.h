@@ -1,0 +1,29 @@
+// Sums of products of bf16 for processors without an instruction for pairs of them: floats that
+// hold bf16, the columns of a pair in the order in which that instruction adds them, odd before
+// even. So all give the same bits, but for numbers below 2^-126, which the instruction takes for
+// zero.
+#pragma once
+
+namespace nibble::NIBBLE_ISA {
+
+struct StepBf16 {
+  static constexpr int kColumns = 1;
+  template <class Panel>
+  NIBBLE_METHOD static F weights(const Panel& panel, int64_t j) {
+    return round_bf16(panel.column(j ^ 1));
+  }
+  NIBBLE_METHOD static F add(F w, float x, F sum) { return fma(w, splat(x), sum); }
+
+  static void inputs(const float* x, float* out, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+      uint32_t bits;
+      memcpy(&bits, x + i, sizeof bits);
+      const uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u;
+      const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+      bits = nan ? (bits & 0xffff0000u) | 0x400000u : rounded;
+      memcpy(out + (i ^ 1), &bits, sizeof bits);
+    }
+  }
+};
+
+}  // namespace nibble::NIBBLE_ISA
