@@ -6,12 +6,17 @@ AWQ's packages multiply codes and scales in fp16, the others in float32), 1e-3 w
 
 --model PATH takes a checkpoint with 4 windows of 256 tokens instead of a small random one, --quantized PATH one that is finished. --fault shows that a wrong file is
 found: one scale of a matrix in eight is then a tenth larger.
+
+On a deep model rounded inputs agree by chance only: one input that falls on the other side of a boundary moves thousands behind it. Two options
+tell that from an error: --noise judges the judge by itself, with embeddings moved by a millionth, and --decoded takes the inputs as they are on
+both sides, so that the weights alone are judged.
 """
 import argparse
 import json
 import os
 import pathlib
 import random
+import shutil
 import sys
 
 os.environ |= {"TORCHDYNAMO_DISABLE": "1", "GPTQMODEL_CPU_WORKERS": "2", "MAX_JOBS": "1"}
@@ -31,7 +36,7 @@ ROUNDED_INPUTS = ("bnb:int8", "ct:w8a8", "ct:fp8", "ct:fp8-static")
 CALIBRATED = ("-static", "-actorder")
 
 
-def settings(folder):
+def settings(folder, decoded):
     """What Transformers must be told beyond config.json: kernels that need no compiler, and no packed zero points in memory."""
     config = json.loads((folder / "config.json").read_text())["quantization_config"]
     method = config["quant_method"]
@@ -41,7 +46,7 @@ def settings(folder):
         return transformers.AwqConfig(bits=4, backend="torch_awq")
     if method == "compressed-tensors":
         weights = config["config_groups"]["group_0"]["weights"]
-        if not weights["symmetric"] or (weights["type"], weights["num_bits"]) == ("float", 4):
+        if decoded or not weights["symmetric"] or (weights["type"], weights["num_bits"]) == ("float", 4):
             return transformers.CompressedTensorsConfig(run_compressed=False, dequantize=True)
     return None
 
@@ -57,6 +62,41 @@ def in_float32(judge):
             module.compute_dtype = state.dtype = torch.float32
             module.support_avx512bf16_for_cpu = False
     return judge.eval()
+
+
+def wide_scales(folder):
+    """compressed-tensors expands zero points while loading, in the type of the scales: the same numbers as float32."""
+    path = folder / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    wide = {n: t.float() if n.endswith("weight_scale") and t.is_floating_point() else t for n, t in tensors.items()}
+    safetensors.torch.save_file(wide, path, metadata={"format": "pt"})
+
+
+def nudge(judge):
+    """Embeddings moved by a millionth, in place."""
+    table = judge.get_input_embeddings().weight
+    table.data = table.data * (1 + 1e-6 * torch.randn(table.shape, generator=torch.Generator().manual_seed(1)))
+
+
+def load_judge(folder, decoded):
+    """The checkpoint in Transformers, in float32; `decoded`: expanded to a dense model."""
+    more = settings(folder, decoded)
+    judge = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, device_map="cpu", dtype=torch.float32, **({"quantization_config": more} if more else {}))
+    if decoded and getattr(judge, "is_loaded_in_8bit", False):
+        judge = judge.dequantize()
+    return in_float32(judge)
+
+
+def predictions(judge, windows):
+    """Log probabilities after each token of all windows."""
+    with torch.no_grad():
+        return torch.log_softmax(torch.cat([judge(torch.tensor(ids)[None]).logits[0].float() for ids in windows]), -1)
+
+
+def kl_divergence(a, b):
+    """Mean KL(a, b) in nats a token of log probabilities [tokens, vocabulary]."""
+    return float((a.exp() * (a - b)).sum(-1).mean())
 
 
 def spoil(folder):
@@ -87,29 +127,36 @@ def main():
     parser.add_argument("--quantized")
     parser.add_argument("--recipe", help="gptq where the target needs calibration, else nearest")
     parser.add_argument("--fault", action="store_true")
+    parser.add_argument("--decoded", action="store_true")
+    parser.add_argument("--noise", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     checks = common.Checks()
     recipe = arguments.recipe or ("gptq" if arguments.target.endswith(CALIBRATED) else "nearest")
-    bound = 1e-3 if arguments.target in ROUNDED_INPUTS else 1e-4
+    bound = 1e-3 if arguments.target in ROUNDED_INPUTS and not arguments.decoded else 1e-4
     with common.scratch() as folder:
         folder = pathlib.Path(folder)
-        quantized = pathlib.Path(arguments.quantized or folder / "quantized")
+        mine, judged = pathlib.Path(arguments.quantized or folder / "quantized"), folder / "judged"
         if not arguments.quantized:
-            common.nibble("quantize", source(arguments, folder), "-o", quantized, "--to", arguments.target, "--recipe", recipe)
-        vocab = json.loads((quantized / "config.json").read_text())["vocab_size"]
-        windows = np.random.default_rng(5).integers(3, vocab, (WINDOWS, TOKENS if arguments.model or arguments.quantized else 48))
-        mine = [torch.from_numpy(logits_test.nibble_logits(quantized, ids, folder)) for ids in windows]
+            common.nibble("quantize", source(arguments, folder), "-o", mine, "--to", arguments.target, "--recipe", recipe)
+        shutil.copytree(mine, judged)
+        if arguments.target.startswith("ct:"):
+            wide_scales(judged)
         if arguments.fault:
-            spoil(quantized)
-        more = settings(quantized)
-        judge = in_float32(transformers.AutoModelForCausalLM.from_pretrained(
-            quantized, device_map="cpu", dtype=torch.float32, **({"quantization_config": more} if more else {})))
-        with torch.no_grad():
-            theirs = [judge(torch.tensor(ids)[None]).logits[0].float() for ids in windows]
-        a, b = (torch.log_softmax(torch.cat(x), -1) for x in (theirs, mine))
-        divergence = float((a.exp() * (a - b)).sum(-1).mean())
+            spoil(judged)
+        if arguments.decoded:
+            common.nibble("convert", mine, "-o", folder / "decoded.gguf", "--to", "f32")
+            mine = folder / "decoded.gguf"
+        vocab = json.loads((judged / "config.json").read_text())["vocab_size"]
+        windows = np.random.default_rng(5).integers(3, vocab, (WINDOWS, TOKENS if arguments.model or arguments.quantized else 48))
+        logits = [torch.from_numpy(logits_test.nibble_logits(mine, ids, folder)) for ids in windows]
+        judge = load_judge(judged, arguments.decoded)
+        theirs = predictions(judge, windows)
+        divergence = kl_divergence(theirs, torch.log_softmax(torch.cat(logits), -1))
         checks.judge(f"{arguments.target}: mean KL divergence", divergence, bound, arguments.fault)
+        if arguments.noise:
+            nudge(judge)
+            print(f"{arguments.target}: mean KL divergence of the judge from itself: {kl_divergence(theirs, predictions(judge, windows)):.3g}")
     checks.finish()
 
 
