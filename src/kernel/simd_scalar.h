@@ -65,7 +65,7 @@ NIBBLE_INLINE F load_fp16(const uint16_t* p) {
   return (F)(sign | (is_special & special) | (~is_special & (U)value));
 }
 NIBBLE_INLINE F load_bf16(const uint16_t* p) {
-  U u;
+  U u{};
   for (int i = 0; i < 16; ++i) u[i] = uint32_t(p[i]) << 16;
   return (F)u;
 }
