@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "base/clones.h"
 #include "base/half.h"
 
 namespace nibble {
@@ -61,10 +62,10 @@ inline void put_fp16(std::byte* out, float x) { put_u16(out, f32_to_fp16(x)); }
 // Bit fields as every block here lays them: runs of kBytes bytes, each run holding the fields of
 // kBytes * (8 / kBits) consecutive items. Byte i of a run holds item i in its lowest kBits bits,
 // item kBytes + i in the next ones, and so on. An item's field is its bits kShift .. kShift +
-// kBits - 1.
+// kBits - 1. (Static, since what is chosen when a program starts cannot be shared between files.)
 
 template <int kBits, int kBytes, int kShift = 0, class Item>
-void put_fields(const Item* items, int count, std::byte* out) {
+NIBBLE_CLONES static void put_fields(const Item* items, int count, std::byte* out) {
   constexpr unsigned mask = (1u << kBits) - 1;
   for (; count > 0; count -= kBytes * (8 / kBits), items += kBytes * (8 / kBits), out += kBytes)
     for (int i = 0; i < kBytes; ++i) {
@@ -77,7 +78,7 @@ void put_fields(const Item* items, int count, std::byte* out) {
 
 /// The inverse. With kShift > 0 the field is put on top of what `items` holds already.
 template <int kBits, int kBytes, int kShift = 0, class Item>
-void get_fields(const std::byte* in, int count, Item* items) {
+NIBBLE_CLONES static void get_fields(const std::byte* in, int count, Item* items) {
   constexpr unsigned mask = (1u << kBits) - 1;
   for (; count > 0; count -= kBytes * (8 / kBits), items += kBytes * (8 / kBits), in += kBytes)
     for (int f = 0; f < 8 / kBits; ++f)

@@ -33,7 +33,7 @@ class PlainFormat final : public Format {
     for (std::size_t i = 0; i < blocks; ++i) store(from_float(in[i]), out + i * sizeof(Bits));
   }
   void decode(const std::byte* in, std::size_t blocks, float* out) const override {
-    for (std::size_t i = 0; i < blocks; ++i) out[i] = to_float(load(in + i * sizeof(Bits)));
+    decode_all(in, blocks, out);
   }
 
  private:
@@ -43,6 +43,9 @@ class PlainFormat final : public Format {
     Bits bits;
     std::memcpy(&bits, in, sizeof bits);
     return bits;
+  }
+  NIBBLE_CLONES static void decode_all(const std::byte* in, std::size_t count, float* out) {
+    for (std::size_t i = 0; i < count; ++i) out[i] = to_float(load(in + i * sizeof(Bits)));
   }
 };
 

@@ -10,6 +10,7 @@
 #include "base/cpu.h"
 #include "base/half.h"
 #include "base/profile.h"
+#include "base/transpose.h"
 #include "format/bits.h"
 #include "format/levels.h"
 #include "round/point_runs.h"
@@ -33,6 +34,14 @@ NIBBLE_CLONES std::int64_t find_not_finite(const float* values, std::int64_t cou
   return i;
 }
 
+NIBBLE_CLONES void widen(const std::uint8_t* codes, int count, Code* out) {
+  for (int j = 0; j < count; ++j) out[j] = codes[j];
+}
+
+NIBBLE_CLONES void clamp(float least, float most, std::int64_t count, float* x) {
+  for (std::int64_t i = 0; i < count; ++i) x[i] = std::clamp(x[i], least, most);
+}
+
 /// What one strip of rows came to.
 struct StripReport {
   RoundReport sums;
@@ -49,30 +58,41 @@ class Packer final : public StripSink {
         out_(out) {}
 
   void put(std::int64_t block, const SearchResult& found) override {
-    const int n = format_.block(), subs = n / format_.layout().sub;
-    for (int r = 0; r < count_; ++r) {
-      Grid grid;
-      Code codes[kMaxBlock];
-      grid.d = found.d[r];
-      grid.dmin = found.dmin[r];
-      for (int s = 0; s < subs; ++s) {
-        grid.sub_scale[s] = found.sub_scale[s][r];
-        grid.sub_min[s] = found.sub_min[s][r];
-      }
-      if (format_.layout().codebook)
-        for (int g = 0; g < n / kGroup; ++g) codes[g] = found.groups[g][r];
-      else
-        for (int j = 0; j < n; ++j) codes[j] = found.codes[j][r];
-      format_.pack(grid, codes,
-                   out_ + std::size_t(r) * row_bytes_ + std::size_t(block) * format_.spec().bytes);
+    const int n = format_.block();
+    const bool grouped = format_.layout().codebook;
+    if (grouped)
+      transpose(
+          n / kGroup, kStripRows, [&](int g) { return found.groups[g]; }, groups_[0],
+          kMaxBlock / kGroup);
+    else
+      transpose(
+          n, kStripRows, [&](int j) { return found.codes[j]; }, codes_[0], kMaxBlock);
+    Code wide[kMaxBlock];
+    std::byte* out = out_ + std::size_t(block) * format_.spec().bytes;
+    for (int r = 0; r < count_; ++r, out += row_bytes_) {
+      if (!grouped) widen(codes_[r], n, wide);
+      format_.pack(grid(found, r), grouped ? groups_[r] : wide, out);
     }
   }
 
  private:
+  Grid grid(const SearchResult& found, int row) const {
+    Grid grid;
+    grid.d = found.d[row];
+    grid.dmin = found.dmin[row];
+    for (int s = 0; s < format_.block() / format_.layout().sub; ++s) {
+      grid.sub_scale[s] = found.sub_scale[s][row];
+      grid.sub_min[s] = found.sub_min[s][row];
+    }
+    return grid;
+  }
+
   const Format& format_;
   std::size_t row_bytes_;
   int count_;
   std::byte* out_;
+  std::uint8_t codes_[kStripRows][kMaxBlock];
+  Code groups_[kStripRows][kMaxBlock / kGroup];
 };
 
 class Strips {
@@ -260,12 +280,10 @@ AlignedFloats aligned_floats(std::size_t count) {
   return AlignedFloats(new (std::align_val_t(64)) float[count]);
 }
 
-NIBBLE_CLONES void Strip::gather(std::int64_t begin, std::int64_t end, float* out) const {
-  for (int r = 0; r < kStripRows; ++r) {
-    const float* row = rows + std::min(r, count - 1) * columns;
-    for (std::int64_t j = begin; j < end; ++j)
-      out[(j - begin) * kStripRows + r] = std::clamp(row[j], -kLargestWeight, kLargestWeight);
-  }
+void Strip::gather(std::int64_t begin, std::int64_t end, float* out) const {
+  const auto row = [&](int r) { return rows + std::min(r, count - 1) * columns + begin; };
+  transpose(kStripRows, end - begin, row, out, kStripRows);
+  clamp(-kLargestWeight, kLargestWeight, (end - begin) * kStripRows, out);
 }
 
 std::vector<float> normalised(std::span<const float> importance, std::int64_t block) {
