@@ -415,16 +415,15 @@ const InputView& Input::rounded_for(const Matrix& w, ThreadPool& pool) {
 }
 
 const InputView& Input::steps(ThreadPool& pool) {
-  if (steps_) return steps_view_;
+  if (view_.steps) return view_;
   const std::int64_t n = view_.columns;
   const auto& bf16 = ops().bf16;
   steps_ = std::make_unique_for_overwrite<float[]>(std::size_t(view_.tokens * n / bf16.step));
   pool.run(view_.tokens, 8, [&](std::int64_t begin, std::int64_t end) {
     bf16.round(view_.values + begin * n, steps_.get() + begin * n / bf16.step, (end - begin) * n);
   });
-  steps_view_ = view_;
-  steps_view_.steps = steps_.get();
-  return steps_view_;
+  view_.steps = steps_.get();
+  return view_;
 }
 
 Input& Input::prepared(const InputRounding& rounding, const ColumnOrder& order, ThreadPool& pool) {

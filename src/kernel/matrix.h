@@ -115,9 +115,8 @@ class Input {
   InputView view_;
   Precision precision_;
   std::span<const std::int64_t> sequences_;
-  std::vector<Rounded> rounded_;  // by block, made once each
-  InputView steps_view_{};
-  std::unique_ptr<float[]> steps_;
+  std::vector<Rounded> rounded_;    // by block, made once each
+  std::unique_ptr<float[]> steps_;  // of view_
   std::vector<Prepared> prepared_;
 };
 

@@ -91,6 +91,12 @@ NIBBLE_INLINE I column(const Codes& c, int j) {
                           _mm512_set1_epi32(255));
 }
 
+NIBBLE_INLINE __m512i splat4(const void* p) {
+  int32_t x;
+  memcpy(&x, p, 4);
+  return _mm512_set1_epi32(x);
+}
+
 inline constexpr int kTile = 12;
 
 #ifdef NIBBLE_VNNI
@@ -106,9 +112,7 @@ struct DotWide {
   __m512i sum;
   NIBBLE_METHOD void start(int32_t lacks) { sum = _mm512_set1_epi32(lacks); }
   NIBBLE_METHOD void add(const Codes& c, const uint8_t* x, int64_t) {
-    int32_t x4;
-    memcpy(&x4, x, 4);
-    sum = _mm512_dpbusd_epi32(sum, c.v[0], _mm512_set1_epi32(x4));
+    sum = _mm512_dpbusd_epi32(sum, c.v[0], splat4(x));
   }
   NIBBLE_METHOD I total(int32_t) const { return sum; }
 };
@@ -122,11 +126,6 @@ using Register = __m512i;
 inline constexpr int kRegisters = 1, kByteTile = kTile, kPairTile = kTile, kWideTile = 8;
 NIBBLE_INLINE Register zero_register() { return _mm512_setzero_si512(); }
 NIBBLE_INLINE Register splat16(int x) { return _mm512_set1_epi32(x << 16 | x); }
-NIBBLE_INLINE Register splat4(const void* p) {
-  int32_t x;
-  memcpy(&x, p, 4);
-  return _mm512_set1_epi32(x);
-}
 NIBBLE_INLINE Register add16(Register x, Register y) { return _mm512_add_epi16(x, y); }
 NIBBLE_INLINE Register add32(Register x, Register y) { return _mm512_add_epi32(x, y); }
 NIBBLE_INLINE Register multiply_bytes(Register x, Register y) { return _mm512_maddubs_epi16(x, y); }

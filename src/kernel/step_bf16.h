@@ -10,7 +10,8 @@ struct StepBf16 {
   static constexpr int kColumns = 1;
   template <class Panel>
   NIBBLE_METHOD static F weights(const Panel& panel, int64_t j) {
-    return round_bf16(panel.column(j ^ 1));
+    const F w = panel.column(j ^ 1);
+    return Panel::kBf16 ? w : round_bf16(w);
   }
   NIBBLE_METHOD static F add(F w, float x, F sum) { return fma(w, splat(x), sum); }
 

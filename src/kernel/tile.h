@@ -13,11 +13,13 @@ struct PanelF32 {
   NIBBLE_METHOD F column(int64_t j) const { return load(at + j * stride); }
 };
 struct PanelFp16 {
+  static constexpr bool kBf16 = false;
   const uint16_t* at;
   int64_t stride;
   NIBBLE_METHOD F column(int64_t j) const { return load_fp16(at + j * stride); }
 };
 struct PanelBf16 {
+  static constexpr bool kBf16 = true;  // holds nothing else: not to be rounded
   const uint16_t* at;
   int64_t stride;
   NIBBLE_METHOD F column(int64_t j) const { return load_bf16(at + j * stride); }
