@@ -53,6 +53,13 @@ bool isa_runs(std::string_view isa) {
   return false;
 }
 
+bool isa_pays([[maybe_unused]] std::string_view isa) {
+#if defined(__x86_64__)
+  if (isa == "avx512bf16") return !__builtin_cpu_is("intel");
+#endif
+  return true;
+}
+
 std::string_view active_isa() {
   static const std::string_view isa = []() -> std::string_view {
     if (const char* forced = std::getenv("NIBBLE_ISA"); forced && *forced) {
@@ -61,7 +68,7 @@ std::string_view active_isa() {
       return "";
     }
     for (int i = int(std::size(kIsas)) - 1; i > 0; --i)
-      if (isa_runs(kIsas[i])) return kIsas[i];
+      if (isa_runs(kIsas[i]) && isa_pays(kIsas[i])) return kIsas[i];
     return kIsas[0];
   }();
   return isa;

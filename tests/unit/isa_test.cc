@@ -39,7 +39,8 @@ TEST(Isa, AnUnknownNameIsAnError) {
   const auto matrix = pack_something();
   int best = 0;
   for (const Kernel* kernel : kernel_registry())
-    if (isa_runs(kernel->isa)) best = std::max(best, isa_rank(kernel->isa));
+    if (isa_runs(kernel->isa) && isa_pays(kernel->isa))
+      best = std::max(best, isa_rank(kernel->isa));
   std::exit(matrix && isa_rank(matrix->kernel().isa) == best ? 0 : 1);
 }
 
