@@ -5,10 +5,17 @@
 
 namespace nibble::NIBBLE_ISA {
 
+/// What is multiplied with what: sums of products of codes and inputs
+enum class Scaling {
+  block,       // of a block, which is one sub-block, with its scale d
+  sub_blocks,  // of a sub-block with its integer scale, and the sum of these with d
+  whole,       // of a block of several sub-blocks, which have no scales, with d
+};
+
 /// The inputs of a tile of T tokens.
 struct TileInputs {
   const uint8_t* words;  // [columns * sizeof(Dot::Input) / 4][T] of 4 bytes
-  const int32_t* lacks;  // [columns/sub][T]: what sums of products with the codes lack
+  const int32_t* lacks;  // [columns/sub, or /block: whole][T]: what sums of code products lack
   const float* scales;   // [columns / max(block, 32)][T]
   // What offsets are multiplied with. sub_min: [columns/sub/2][T] pairs of sums of inputs, of 16
   // bits each. zero: [columns/block][T] sums, negated. dmin alone: the same times the scale, float.
@@ -16,7 +23,7 @@ struct TileInputs {
 };
 
 /// Arranges the inputs of a product, tile by tile, for weights with scales for kSub columns.
-template <class Dot, int kSub>
+template <class Dot, int kSub, Scaling kScaling>
 class Arranger {
  public:
   Arranger(const PackedView* w, const InputView* input, void* out)
@@ -26,14 +33,15 @@ class Arranger {
         words_(w->columns * int64_t(sizeof(typename Dot::Input)) / 4),
         subs_(w->columns / kSub),
         blocks_(w->columns / w->block),
-        step_(w->block < 32 ? 1 : w->block / 32) {}
+        step_(w->block < 32 ? 1 : w->block / 32),
+        lacks_(kScaling == Scaling::whole ? blocks_ : subs_) {}
 
   /// Where the inputs of T tokens from `token` on are, the t-th of the product and following.
   template <int T>
   TileInputs tile(int64_t token, int64_t t) const {
     uint8_t* words = out_ + 4 * t * (words_ + 2 * subs_ + blocks_);
     auto* lacks = reinterpret_cast<int32_t*>(words) + T * words_;
-    auto* scales = reinterpret_cast<float*>(lacks + T * subs_);
+    auto* scales = reinterpret_cast<float*>(lacks + T * lacks_);
     auto* sums = reinterpret_cast<int32_t*>(scales + T * (w_->columns / 32 / step_));
     if (kAsTheyAre<T>) return {reinterpret_cast<const uint8_t*>(codes(token)), lacks, scales, sums};
     return {words, lacks, scales, sums};
@@ -56,8 +64,11 @@ class Arranger {
   static constexpr bool kAsTheyAre = T == 1 && sizeof(typename Dot::Input) == 1;
 
   const int8_t* codes(int64_t token) const { return input_->codes + token * w_->columns; }
-  static int32_t sum(const int32_t* x_sums, int64_t sub) {
-    return kSub == 16 ? x_sums[sub] : x_sums[2 * sub] + x_sums[2 * sub + 1];
+  /// Of the columns of a part of so many.
+  static int32_t sum(const int32_t* x_sums, int64_t part, int64_t columns) {
+    int32_t total = 0;
+    for (int64_t i = part * columns / 16; i < (part + 1) * columns / 16; ++i) total += x_sums[i];
+    return total;
   }
   static int32_t pair(int32_t low, int32_t high) {
     return int32_t((uint32_t(low) & 0xffffu) | uint32_t(high) << 16);
@@ -71,16 +82,16 @@ class Arranger {
     auto* scales = const_cast<float*>(at.scales) + i;
     auto* sums = const_cast<int32_t*>(at.sums) + i;
     const int32_t bias = w_->bias + Dot::kShift;
-    for (int64_t s = 0; s < subs_; ++s) lacks[s * T] = bias * sum(x_sums, s);
+    const int64_t sub = w_->sub, block = w_->block;
+    for (int64_t s = 0; s < lacks_; ++s)
+      lacks[s * T] = bias * sum(x_sums, s, kScaling == Scaling::whole ? block : kSub);
     for (int64_t s = 0; s < w_->columns / 32 / step_; ++s) scales[s * T] = x_scales[s * step_];
     if (w_->sub_min)
-      for (int64_t s = 0; s < subs_ / 2; ++s)
-        sums[s * T] = pair(sum(x_sums, 2 * s), sum(x_sums, 2 * s + 1));
+      for (int64_t s = 0; s < w_->columns / sub / 2; ++s)
+        sums[s * T] = pair(sum(x_sums, 2 * s, sub), sum(x_sums, 2 * s + 1, sub));
     else if (w_->zero || w_->dmin)
       for (int64_t b = 0; b < blocks_; ++b) {
-        const int64_t subs = subs_ / blocks_;
-        int32_t total = 0;
-        for (int64_t s = b * subs; s < (b + 1) * subs; ++s) total += sum(x_sums, s);
+        const int32_t total = sum(x_sums, b, block);
         const float product = x_scales[b * step_] * float(total);
         if (w_->zero)
           sums[b * T] = -total;
@@ -92,7 +103,7 @@ class Arranger {
   const PackedView* w_;
   const InputView* input_;
   uint8_t* out_;
-  int64_t words_, subs_, blocks_, step_;
+  int64_t words_, subs_, blocks_, step_, lacks_;
 };
 
 }  // namespace nibble::NIBBLE_ISA

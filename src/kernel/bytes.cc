@@ -12,18 +12,18 @@ NIBBLE_INLINE void for_work(const Work* work, const Fn& fn) {
   for_tiles<Dot::kTokens>(work->token_end - work->token_begin, fn);
 }
 
-template <class Dot, int kSub>
+template <class Dot, int kSub, Scaling kScaling>
 void arrange(const BytesWork& b) {
   static_assert(Dot::kTokens * sizeof(typename Dot::Input) <= kPanelRows);
-  const Arranger<Dot, kSub> arranger(b.w, b.input, b.arranged);
+  const Arranger<Dot, kSub, kScaling> arranger(b.w, b.input, b.arranged);
   for_work<Dot>(b.work, [&](int64_t t, auto count) {
-    arranger.template arrange<decltype(count)::n>(b.work->token_begin + t, t, b.bytes);
+    arranger.template arrange<decltype(count)::n>(b.work->token_begin + t, t, b.spare);
   });
 }
 
-template <class Dot, int kSub, bool kNested, bool kOffset>
+template <class Dot, int kSub, Scaling kScaling, bool kOffset>
 void multiply(const BytesWork& b) {
-  const Arranger<Dot, kSub> arranger(b.w, b.input, b.arranged);
+  const Arranger<Dot, kSub, kScaling> arranger(b.w, b.input, b.arranged);
   const Bytes reader(b.w);
   for_work<Dot>(
       b.work, [&](int64_t t, auto count) __attribute__((always_inline)) {
@@ -32,9 +32,9 @@ void multiply(const BytesWork& b) {
         float* sums = b.sums + t * kPanelRows;
         F sum[n];
         for (int i = 0; i < n; ++i) sum[i] = b.begin == 0 ? zero() : load(sums + i * kPanelRows);
-        coded_tile<n, kSub, kNested, kOffset, Dot>(b.w, b.panel, reader, b.bytes,
-                                                   b.begin / kUnitColumns, b.end / kUnitColumns,
-                                                   arranger.template tile<n>(token, t), sum);
+        coded_tile<n, kSub, kScaling, kOffset, Dot>(b.w, b.panel, reader, b.codes,
+                                                    b.begin / kUnitColumns, b.end / kUnitColumns,
+                                                    arranger.template tile<n>(token, t), sum);
         for (int i = 0; i < n; ++i) {
           if (b.end < b.w->columns)
             store(sums + i * kPanelRows, sum[i]);
@@ -46,10 +46,10 @@ void multiply(const BytesWork& b) {
 
 template <class Dot>
 BytesProduct product_of(const PackedView* w) {
-  return for_scaling(w, [](auto sub, auto nested, auto offset) -> BytesProduct {
+  return for_scaling(w, [](auto sub, auto scaling, auto offset) -> BytesProduct {
     constexpr int kSub = decltype(sub)::n;
-    return {&arrange<Dot, kSub>,
-            &multiply<Dot, kSub, decltype(nested)::value, decltype(offset)::value>};
+    constexpr Scaling kScaling = decltype(scaling)::value;
+    return {&arrange<Dot, kSub, kScaling>, &multiply<Dot, kSub, kScaling, decltype(offset)::value>};
   });
 }
 

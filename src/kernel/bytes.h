@@ -14,7 +14,8 @@ struct BytesWork {
   const PackedView* w;
   const InputView* input;
   const Work* work;
-  uint8_t* bytes;             // [kChunk][16] codes; also room for the inputs of a tile, widened
+  void* spare;                // room for the inputs of a tile, widened
+  const uint8_t* codes;       // of the chunk, [columns / 4][16][4]
   float* sums;                // [tokens][16]
   void* arranged;             // the inputs
   int64_t panel, begin, end;  // columns of the chunk

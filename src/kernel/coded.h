@@ -30,6 +30,39 @@ NIBBLE_INLINE void expand(const From& reader, const uint8_t* weights, int64_t co
     }
 }
 
+/// The view of a matrix whose codes take in the scales of their sub-blocks as they are expanded, so
+/// that sums need no scaling before the end of a block. False if such codes would not fit a byte.
+inline bool with_scaled_codes(const PackedView* w, PackedView& out) {
+  if (!kScalesCodes || !w->sub_scale) return false;
+  const int first = w->bias, last = w->bias + w->max_code, low = w->scale_min, high = w->scale_max;
+  const int corners[] = {first * low, first * high, last * low, last * high};
+  int least = corners[0], most = corners[0];
+  for (const int each : corners) {
+    if (each < least) least = each;
+    if (each > most) most = each;
+  }
+  if (most - least > 255) return false;
+  out = *w;
+  out.sub_scale = nullptr, out.bias = least, out.max_code = most - least;
+  return true;
+}
+
+/// Codes of columns [begin, end) of a panel for such a view.
+template <class From>
+NIBBLE_INLINE void expand_scaled(const From& reader, const PackedView* w, int64_t panel,
+                                 int64_t begin, int64_t end, int least, uint8_t* bytes) {
+  const int64_t at = panel * w->columns;
+  const uint8_t* codes = w->weights + (at + begin) / kUnitColumns * From::kUnitBytes;
+  for (int64_t j = begin; j < end; j += w->sub) {
+    const CodeScale scale(load_i8(w->sub_scale + (at + j) / w->sub * kPanelRows), w->bias, least);
+    for (int64_t k = j - begin; k < j - begin + w->sub; k += 8, bytes += 128) {
+      Codes c0, c1;
+      reader.read(codes + k / kUnitColumns * From::kUnitBytes, int(k % kUnitColumns / 8), c0, c1);
+      store_bytes(bytes, scale.of(c0)), store_bytes(bytes + 64, scale.of(c1));
+    }
+  }
+}
+
 /// fn(sub-block, scale, offset): what is effective for the 16 rows in sub-blocks [begin, end) of a
 /// panel.
 template <class Fn>
@@ -55,16 +88,16 @@ NIBBLE_INLINE void for_scales(const PackedView* w, int64_t panel, int64_t begin,
 }
 
 /// With one token codes are read where they lie: memory is the limit.
-template <int kSub, bool kNested, bool kOffset, class Dot, class Reader>
+template <int kSub, Scaling kScaling, bool kOffset, class Dot, class Reader>
 void multiply_one(const PackedView* w, const InputView* input, const Work* work) {
-  const Arranger<Dot, kSub> arranger(w, input, work->scratch);
+  const Arranger<Dot, kSub, kScaling> arranger(w, input, work->scratch);
   arranger.template arrange<1>(work->token_begin, 0, nullptr);
   const TileInputs x = arranger.template tile<1>(work->token_begin, 0);
   const Reader reader(w);
   for (int64_t panel = work->panel_begin; panel < work->panel_end; ++panel) {
     const int64_t units = w->columns / kUnitColumns;
     F sum[1] = {zero()};
-    coded_tile<1, kSub, kNested, kOffset, Dot>(
+    coded_tile<1, kSub, kScaling, kOffset, Dot>(
         w, panel, reader, w->weights + panel * units * Reader::kUnitBytes, 0, units, x, sum);
     store_rows(w, work, panel, work->token_begin, sum[0]);
   }
@@ -72,12 +105,16 @@ void multiply_one(const PackedView* w, const InputView* input, const Work* work)
 
 template <class Reader>
 void multiply_many(const PackedView* w, const InputView* input, const Work* work) {
+  constexpr bool kBytes = Reader::kUnitBytes == kUnitColumns * kPanelRows;  // nothing to expand
   const int64_t columns = w->columns, tokens = work->token_end - work->token_begin;
   const int64_t spare = (columns > kChunk ? columns : kChunk) * kPanelRows;
-  BytesWork b{w, input, work, static_cast<uint8_t*>(work->scratch), nullptr, nullptr, 0, 0, 0};
-  b.sums = reinterpret_cast<float*>(b.bytes + spare);
+  uint8_t* const bytes = static_cast<uint8_t*>(work->scratch);
+  PackedView scaled;
+  const bool scales_codes = with_scaled_codes(w, scaled);
+  BytesWork b{scales_codes ? &scaled : w, input, work, bytes, bytes, nullptr, nullptr, 0, 0, 0};
+  b.sums = reinterpret_cast<float*>(bytes + spare);
   b.arranged = b.sums + tokens * kPanelRows;
-  const BytesProduct product = bytes_product(w);
+  const BytesProduct product = bytes_product(b.w);
   product.arrange(b);
   const Reader reader(w);
   for (b.panel = work->panel_begin; b.panel < work->panel_end; ++b.panel)
@@ -85,9 +122,14 @@ void multiply_many(const PackedView* w, const InputView* input, const Work* work
       b.end = b.begin + kChunk < columns ? b.begin + kChunk : columns;
       const uint8_t* codes =
           w->weights + (b.panel * columns + b.begin) / kUnitColumns * Reader::kUnitBytes;
-      expand(reader, codes, b.end - b.begin, b.bytes);
-      const int64_t bytes = (b.end - b.begin) / kUnitColumns * Reader::kUnitBytes;
-      prefetch(codes + bytes, bytes);
+      if constexpr (kScalesCodes)
+        if (scales_codes) expand_scaled(reader, w, b.panel, b.begin, b.end, scaled.bias, bytes);
+      if (kBytes && !scales_codes)
+        b.codes = codes;
+      else if (!scales_codes)
+        expand(reader, codes, b.end - b.begin, bytes);
+      const int64_t size = (b.end - b.begin) / kUnitColumns * Reader::kUnitBytes;
+      prefetch(codes + size, size);
       product.multiply(b);
     }
 }
@@ -95,8 +137,8 @@ void multiply_many(const PackedView* w, const InputView* input, const Work* work
 template <class Dot, class Reader>
 void multiply_coded(const PackedView* w, const InputView* input, const Work* work) {
   if (work->token_end - work->token_begin > 1) return multiply_many<Reader>(w, input, work);
-  for_scaling(w, [&](auto sub, auto nested, auto offset) {
-    multiply_one<decltype(sub)::n, decltype(nested)::value, decltype(offset)::value, Dot, Reader>(
+  for_scaling(w, [&](auto sub, auto scaling, auto offset) {
+    multiply_one<decltype(sub)::n, decltype(scaling)::value, decltype(offset)::value, Dot, Reader>(
         w, input, work);
   });
 }

@@ -17,21 +17,32 @@ struct DotBytes {
   NIBBLE_METHOD void start(int32_t) {
     for (Register& each : sum) each = zero_register();
   }
+  NIBBLE_METHOD void settle() {}
   NIBBLE_METHOD I total(int32_t lacks) const { return add_int(ints(sum), splat_int(lacks)); }
 };
 
 /// Codes up to 15: eight pairs of products, at most 8 * 2 * 15 * 128 = 30720, fit 16 bits, so a
 /// sub-block of 32 columns is widened only once.
 struct DotSmall : DotBytes {
+  Register settled[kRegisters];
+  NIBBLE_METHOD void start(int32_t lacks) {
+    DotBytes::start(lacks);
+    for (Register& each : settled) each = zero_register();
+  }
   NIBBLE_METHOD void add(const Codes& c, const uint8_t* x, int64_t) {
     const Register x4 = splat4(x);
     for (int i = 0; i < kRegisters; ++i)
       sum[i] = add16(sum[i], multiply_bytes(c.v[i], x4)), finish(sum[i]);
   }
-  NIBBLE_METHOD I total(int32_t lacks) const {
-    Register wide[kRegisters];
-    for (int i = 0; i < kRegisters; ++i) wide[i] = multiply16(sum[i], splat16(1));
-    return add_int(ints(wide), splat_int(lacks));
+  NIBBLE_METHOD void settle() {
+    for (int i = 0; i < kRegisters; ++i) {
+      settled[i] = add32(settled[i], multiply16(sum[i], splat16(1)));
+      sum[i] = zero_register();
+    }
+  }
+  NIBBLE_METHOD I total(int32_t lacks) {
+    settle();
+    return add_int(ints(settled), splat_int(lacks));
   }
 };
 
@@ -82,6 +93,13 @@ struct DotWide : DotBytes {
     for (int i = 0; i < kRegisters; ++i)
       sum[i] = add32(sum[i], multiply16(c.v[i], x2)), finish(sum[i]);
   }
+};
+
+/// Scaled codes would need DotWide, which costs more than the scaling of sums that they save.
+inline constexpr bool kScalesCodes = false;
+struct CodeScale {
+  CodeScale(I scale, int32_t bias, int32_t least);
+  Codes of(const Codes& c) const;
 };
 
 }  // namespace nibble::NIBBLE_ISA

@@ -65,14 +65,15 @@ struct PackedView {
   int sub;    // columns a scale: 16 or 32
   int block;  // columns a d
   enum Number { kFp16, kBf16, kF32 } number;
-  const void *d, *dmin;     // of that type, [panel][columns/block][16]
-  float unit;               // a power of two
-  const int8_t* sub_scale;  // [panel][columns/sub][16], or null
-  const uint8_t* sub_min;   // the same, or null
-  const int8_t* zero;       // [panel][columns/block][16], or null
-  int bias;                 // level = code + bias
-  int max_code;             // largest code (after `table`)
-  const uint8_t* table;     // up to w4: what the codes stand for, or null for themselves
+  const void *d, *dmin;      // of that type, [panel][columns/block][16]
+  float unit;                // a power of two
+  const int8_t* sub_scale;   // [panel][columns/sub][16], or null
+  int scale_min, scale_max;  // what sub_scale ranges over
+  const uint8_t* sub_min;    // the same, or null
+  const int8_t* zero;        // [panel][columns/block][16], or null
+  int bias;                  // level = code + bias
+  int max_code;              // largest code (after `table`)
+  const uint8_t* table;      // up to w4: what the codes stand for, or null for themselves
 };
 
 /// The inputs of a product: `tokens` rows of `columns` values.

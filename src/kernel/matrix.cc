@@ -338,6 +338,7 @@ Matrix Matrix::lay_out(const Format& format, std::int64_t rows, std::int64_t col
     m.view_.zero = reinterpret_cast<const std::int8_t*>(base + parts.zero);
   else if (layout.has_offset)
     m.view_.dmin = base + parts.dmin;
+  m.view_.scale_min = layout.scale_min, m.view_.scale_max = layout.scale_max;
   if (nested) m.view_.sub_scale = reinterpret_cast<const std::int8_t*>(base + parts.sub_scale);
   if (nested && layout.has_offset)
     m.view_.sub_min = reinterpret_cast<const std::uint8_t*>(base + parts.sub_min);

@@ -15,8 +15,10 @@
 //            sums of products of unsigned codes (up to 15, 63, 127, 255) with 8-bit inputs, exact:
 //            8 columns are taken in kSteps steps, operand() being what a step takes of the codes
 //            and inputs() what it takes of the inputs, in words of 4 bytes; total() adds `lacks`,
-//            as start() does if it can; the codes are taken less kShift; kTokens sums fit the
-//            registers
+//            as start() does if it can; settle() after every 32 columns of a longer sum; the codes
+//            are taken less kShift; kTokens sums fit the registers
+//   CodeScale(scale, bias, least) of 16 rows: of() turns codes into (code + bias) * scale - least,
+//            bytes that must not overflow; kScalesCodes: products of these are worth it
 //   StepBf16 what is added to a sum at a time where weights and inputs are bf16: kColumns columns,
 //            the product of the odd column of a pair before that of the even one, each rounded as a
 //            float32 fma; weights() of step j of a panel and inputs() are rounded to nearest even

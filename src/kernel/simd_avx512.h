@@ -114,11 +114,28 @@ struct DotWide {
   NIBBLE_METHOD void add(const Codes& c, const uint8_t* x, int64_t) {
     sum = _mm512_dpbusd_epi32(sum, c.v[0], splat4(x));
   }
+  NIBBLE_METHOD void settle() {}
   NIBBLE_METHOD I total(int32_t) const { return sum; }
 };
 using DotSmall = DotWide;
 using DotMedium = DotWide;
 using DotLarge = DotWide;
+
+inline constexpr bool kScalesCodes = true;
+struct CodeScale {
+  __m512i scale, offset;  // 16 and 8 bits, the same throughout a row
+  NIBBLE_METHOD CodeScale(I s, int32_t bias, int32_t least) {
+    const I added = add_int(mul_int(s, splat_int(bias)), splat_int(-least));
+    scale = mul_int(_mm512_and_si512(s, splat_int(0xffff)), splat_int(0x10001));
+    offset = mul_int(_mm512_and_si512(added, splat_int(0xff)), splat_int(0x01010101));
+  }
+  NIBBLE_METHOD Codes of(const Codes& c) const {
+    const __m512i low = splat_int(0x00ff00ff), high = splat_int(int32_t(0xff00ff00u));
+    const __m512i even = _mm512_mullo_epi16(_mm512_and_si512(c.v[0], low), scale);
+    const __m512i odd = _mm512_mullo_epi16(_mm512_and_si512(c.v[0], high), scale);
+    return {{_mm512_add_epi8(_mm512_or_si512(_mm512_and_si512(even, low), odd), offset)}};
+  }
+};
 
 #else
 

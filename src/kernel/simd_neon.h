@@ -156,12 +156,30 @@ struct Dot {
     const int8x16_t all = vreinterpretq_s8_s32(vdupq_n_s32(x4));
     for (int i = 0; i < 4; ++i) v[i] = vdotq_s32(v[i], vreinterpretq_s8_u8(c.v[i]), all);
   }
+  NIBBLE_METHOD void settle() {}
   NIBBLE_METHOD I total(int32_t) const { return {{v[0], v[1], v[2], v[3]}}; }
 };
 using DotSmall = Dot<0>;
 using DotMedium = Dot<0>;
 using DotLarge = Dot<0>;
 using DotWide = Dot<128>;
+
+inline constexpr bool kScalesCodes = true;
+struct CodeScale {
+  Codes scale, offset;
+  NIBBLE_METHOD CodeScale(I s, int32_t bias, int32_t least)
+      : scale(bytes(s)), offset(bytes(add_int(mul_int(s, splat_int(bias)), splat_int(-least)))) {}
+  NIBBLE_METHOD Codes of(const Codes& c) const {
+    return NIBBLE_EACH(Codes, vmlaq_u8(offset.v[i], c.v[i], scale.v[i]));
+  }
+
+ private:
+  /// The low 8 bits of a row's number for each of its columns.
+  NIBBLE_METHOD static Codes bytes(I x) {
+    return NIBBLE_EACH(
+        Codes, vreinterpretq_u8_s32(vmulq_n_s32(vandq_s32(x.v[i], vdupq_n_s32(255)), 0x01010101)));
+  }
+};
 inline constexpr int kTile = 4;
 
 }  // namespace nibble::NIBBLE_ISA

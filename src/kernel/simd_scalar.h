@@ -155,11 +155,22 @@ struct DotWide {
       sum[i] += c.at[4 * i] * x[0] + c.at[4 * i + 1] * x[1] + c.at[4 * i + 2] * x[2] +
                 c.at[4 * i + 3] * x[3];
   }
+  NIBBLE_METHOD void settle() {}
   NIBBLE_METHOD I total(int32_t) const { return sum; }
 };
 using DotSmall = DotWide;
 using DotMedium = DotWide;
 using DotLarge = DotWide;
+
+inline constexpr bool kScalesCodes = true;
+struct CodeScale {
+  I scale, offset;
+  NIBBLE_METHOD CodeScale(I s, int32_t bias, int32_t least) : scale(s), offset(s * bias - least) {}
+  NIBBLE_METHOD Codes of(Codes c) const {
+    for (int i = 0; i < 64; ++i) c.at[i] = uint8_t(c.at[i] * scale[i / 4] + offset[i / 4]);
+    return c;
+  }
+};
 inline constexpr int kTile = 4;
 
 }  // namespace nibble::NIBBLE_ISA

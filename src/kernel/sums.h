@@ -42,13 +42,11 @@ NIBBLE_INLINE F load_number(const PackedView* w, const void* numbers, int64_t at
   return w->number == PackedView::kBf16 ? load_bf16(p) : load_fp16(p);
 }
 
-/// total[t] = sum of level * input over sub-block h of a unit, for T tokens.
+/// dot[t] += level * input over sub-block h of a unit, for T tokens.
 template <int T, int kSub, class Dot, class Reader>
 NIBBLE_INLINE void dot_sub(const Reader& reader, const uint8_t* unit, int h, const uint8_t* words,
-                           const int32_t* lacks, I (&total)[T]) {
+                           Dot (&dot)[T]) {
   constexpr int kWords = 2 * int(sizeof(typename Dot::Input));  // of 8 columns
-  Dot dot[T];
-  for (int t = 0; t < T; ++t) dot[t].start(lacks[t]);
 #pragma GCC unroll 4
   for (int g = 0; g < kSub / 8; ++g) {
     Codes c0, c1;
@@ -61,30 +59,27 @@ NIBBLE_INLINE void dot_sub(const Reader& reader, const uint8_t* unit, int h, con
       for (int t = 0; t < T; ++t) dot[t].add(operand, at + 4 * t, 4 * T);
     }
   }
-  for (int t = 0; t < T; ++t) total[t] = dot[t].total(lacks[t]);
 }
 
-/// kNested: a block has several sub-blocks, whose sums are multiplied with their integer scales, if
-/// any, and added up. Else its only sub-block has scale d.
-///
-/// sum[t] += d * scale of inputs * (total[t] - offset), for block `b` of a panel.
-template <int T, int kSub, bool kNested, bool kOffset>
+/// sum[t] += d * scale of inputs * (block_sum[t] - offset), for block `b` of a panel.
+template <int T, int kSub, Scaling kScaling, bool kOffset>
 NIBBLE_INLINE void add_block(const PackedView* w, int64_t first, int64_t b, const TileInputs& in,
-                             I (&total)[T], F (&sum)[T]) {
+                             F (&block_sum)[T], F (&sum)[T]) {
   const int64_t at = first + b * kPanelRows;
-  const float* scales = in.scales + (kSub == 16 && !kNested ? b / 2 : b) * T;
+  const float* scales = in.scales + (kSub == 16 && kScaling == Scaling::block ? b / 2 : b) * T;
   const int32_t* sums = in.sums + b * T;
   if (kOffset && w->zero) {
     const I zero_point = load_i8(w->zero + at);
     for (int t = 0; t < T; ++t)
-      total[t] = add_int(total[t], mul_int(zero_point, splat_int(sums[t])));
+      block_sum[t] = add(block_sum[t], to_float(mul_int(zero_point, splat_int(sums[t]))));
   }
-  const F d = !kNested ? load_number(w, w->d, at) : mul(load_number(w, w->d, at), splat(w->unit));
+  F d = load_number(w, w->d, at);
+  if (kScaling != Scaling::block) d = mul(d, splat(w->unit));
 #pragma GCC unroll 16
-  for (int t = 0; t < T; ++t) sum[t] = fma(to_float(total[t]), mul(d, splat(scales[t])), sum[t]);
+  for (int t = 0; t < T; ++t) sum[t] = fma(block_sum[t], mul(d, splat(scales[t])), sum[t]);
   if (!kOffset || w->zero) return;
   const F dmin = load_number(w, w->dmin, at);
-  if (!kNested || !w->sub_min) {
+  if (kScaling == Scaling::block || !w->sub_min) {
     for (int t = 0; t < T; ++t) {
       float product;
       memcpy(&product, sums + t, sizeof product);
@@ -92,9 +87,10 @@ NIBBLE_INLINE void add_block(const PackedView* w, int64_t first, int64_t b, cons
     }
     return;
   }
-  const int64_t pairs = w->block / kSub / 2;
+  const int64_t pairs = w->block / w->sub / 2;
   const uint8_t* mins = w->sub_min + at * 2 * pairs;
   sums = in.sums + b * pairs * T;
+  I total[T];
   for (int t = 0; t < T; ++t) total[t] = splat_int(0);
   for (int64_t i = 0; i < pairs; ++i) {
     const I pair = load_pairs(mins + i * 2 * kPanelRows);
@@ -106,45 +102,61 @@ NIBBLE_INLINE void add_block(const PackedView* w, int64_t first, int64_t b, cons
 }
 
 /// sum += the product of units [begin, end) of a panel, whole blocks whose codes are at `codes`,
-/// with the 8-bit inputs of T tokens. Sums of integers, up to the end of a block, are exact.
-template <int T, int kSub, bool kNested, bool kOffset, class Dot, class Reader>
+/// with the 8-bit inputs of T tokens. Sums of integers, up to where a scale begins, are exact.
+template <int T, int kSub, Scaling kScaling, bool kOffset, class Dot, class Reader>
 NIBBLE_INLINE void coded_tile(const PackedView* w, int64_t panel, const Reader& reader,
                               const uint8_t* codes, int64_t begin, int64_t end,
                               const TileInputs& in, F (&sum)[T]) {
   constexpr int kSubs = kUnitColumns / kSub;
   constexpr int64_t kWordBytes = kSub * int64_t(sizeof(typename Dot::Input)) * T;
+  constexpr bool kWhole = kScaling == Scaling::whole;
   const int64_t first = panel * (w->columns / w->block) * kPanelRows;
-  const int64_t units = !kNested ? 1 : w->block / kUnitColumns;
+  const int64_t units = kScaling == Scaling::block ? 1 : w->block / kUnitColumns;
   const int8_t* sub_scale =
-      w->sub_scale ? w->sub_scale + first * (w->block / kSub) + begin * kSubs * kPanelRows
-                   : nullptr;
+      kScaling == Scaling::sub_blocks
+          ? w->sub_scale + first * (w->block / kSub) + begin * kSubs * kPanelRows
+          : nullptr;
   const uint8_t* words = in.words + begin * kSubs * kWordBytes;
-  const int32_t* lacks = in.lacks + begin * kSubs * T;
+  const int32_t* lacks = in.lacks + (kWhole ? begin / units : begin * kSubs) * T;
   for (int64_t unit = begin; unit < end;) {
     const int64_t block = unit / units;
-    I block_sum[T];
-    for (int t = 0; t < T; ++t) block_sum[t] = splat_int(0);
+    F block_sum[T];
+    for (int t = 0; t < T; ++t) block_sum[t] = zero();
+    Dot dot[T];
+    if constexpr (kWhole)
+      for (int t = 0; t < T; ++t) dot[t].start(lacks[t]);
     for (int64_t i = 0; i < units; ++i, ++unit, codes += Reader::kUnitBytes) {
       if constexpr (T == 1)
         for (int64_t k = 0; k < Reader::kUnitBytes; k += 64)
           __builtin_prefetch(codes + kPrefetch + k);
 #pragma GCC unroll 2
-      for (int h = 0; h < kSubs; ++h, words += kWordBytes, lacks += T) {
-        I total[T];
-        dot_sub<T, kSub, Dot>(reader, codes, h, words, lacks, total);
-        if constexpr (!kNested) {
-          add_block<T, kSub, kNested, kOffset>(w, first, unit * kSubs + h, in, total, sum);
-        } else {
-          const I scale = sub_scale ? load_i8(sub_scale) : splat_int(1);
-          if (sub_scale) sub_scale += kPanelRows;
-#pragma GCC unroll 16
-          for (int t = 0; t < T; ++t)
-            block_sum[t] = add_int(block_sum[t], mul_int(scale, total[t]));
+      for (int h = 0; h < kSubs; ++h, words += kWordBytes) {
+        if constexpr (!kWhole)
+          for (int t = 0; t < T; ++t) dot[t].start(lacks[t]);
+        dot_sub<T, kSub>(reader, codes, h, words, dot);
+        if constexpr (kWhole) {
+          for (int t = 0; t < T; ++t) dot[t].settle();
+          continue;
         }
+        F scale = zero();
+        if constexpr (kScaling == Scaling::sub_blocks)
+          scale = to_float(load_i8(sub_scale)), sub_scale += kPanelRows;
+#pragma GCC unroll 16
+        for (int t = 0; t < T; ++t) {
+          const F total = to_float(dot[t].total(lacks[t]));
+          block_sum[t] = kScaling == Scaling::block ? total : fma(total, scale, block_sum[t]);
+        }
+        lacks += T;
+        if constexpr (kScaling == Scaling::block)
+          add_block<T, kSub, kScaling, kOffset>(w, first, unit * kSubs + h, in, block_sum, sum);
       }
     }
-    if constexpr (kNested)
-      add_block<T, kSub, kNested, kOffset>(w, first, block, in, block_sum, sum);
+    if constexpr (kWhole) {
+      for (int t = 0; t < T; ++t) block_sum[t] = to_float(dot[t].total(lacks[t]));
+      lacks += T;
+    }
+    if constexpr (kScaling != Scaling::block)
+      add_block<T, kSub, kScaling, kOffset>(w, first, block, in, block_sum, sum);
   }
 }
 
@@ -152,20 +164,29 @@ template <bool kValue>
 struct Flag {
   static constexpr bool value = kValue;
 };
-/// Calls fn(Count<sub>, Flag<nested>, Flag<offset>) with what `w` has.
+template <Scaling kValue>
+struct ScalingIs {
+  static constexpr Scaling value = kValue;
+};
+/// Calls fn(Count<sub>, ScalingIs<scaling>, Flag<offset>) with what `w` has.
 template <class Fn>
 NIBBLE_INLINE auto for_scaling(const PackedView* w, const Fn& fn) {
+  using Block = ScalingIs<Scaling::block>;
+  using SubBlocks = ScalingIs<Scaling::sub_blocks>;
+  using Whole = ScalingIs<Scaling::whole>;
   const bool offset = w->dmin || w->zero;
-  if (w->sub == 16 && w->block == 16)  // none with an offset
-    return fn(Count<16>(), Flag<false>(), Flag<false>());
-  if (w->sub == 16)
-    return offset ? fn(Count<16>(), Flag<true>(), Flag<true>())
-                  : fn(Count<16>(), Flag<true>(), Flag<false>());
+  if (w->block == 16) return fn(Count<16>(), Block(), Flag<false>());  // none with an offset
   if (w->block == 32)
-    return offset ? fn(Count<32>(), Flag<false>(), Flag<true>())
-                  : fn(Count<32>(), Flag<false>(), Flag<false>());
-  return offset ? fn(Count<32>(), Flag<true>(), Flag<true>())
-                : fn(Count<32>(), Flag<true>(), Flag<false>());
+    return offset ? fn(Count<32>(), Block(), Flag<true>())
+                  : fn(Count<32>(), Block(), Flag<false>());
+  if (!w->sub_scale)
+    return offset ? fn(Count<32>(), Whole(), Flag<true>())
+                  : fn(Count<32>(), Whole(), Flag<false>());
+  if (w->sub == 16)
+    return offset ? fn(Count<16>(), SubBlocks(), Flag<true>())
+                  : fn(Count<16>(), SubBlocks(), Flag<false>());
+  return offset ? fn(Count<32>(), SubBlocks(), Flag<true>())
+                : fn(Count<32>(), SubBlocks(), Flag<false>());
 }
 
 }  // namespace nibble::NIBBLE_ISA

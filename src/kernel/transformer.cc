@@ -223,12 +223,14 @@ NIBBLE_INLINE void score_tile(const AttendArgs* a, const Panel (&keys)[P], const
 /// Turns scores [begin, end) into probabilities without their common divisor, which is returned;
 /// everything else in [0, seen) becomes 0.
 float soften(float* scores, int64_t begin, int64_t end, int64_t seen) {
-  float peak = scores[begin];
-  for (int64_t p = begin; p < end; ++p) peak = scores[p] > peak ? scores[p] : peak;
-  for (int64_t p = 0; p < begin; ++p) scores[p] = 0;
-  for (int64_t p = end; p < seen; ++p) scores[p] = 0;
-  F sum = zero();
   const int64_t first = begin / kLanes * kLanes;
+  for (int64_t p = 0; p < first; ++p) scores[p] = 0;
+  for (int64_t p = first; p < begin; ++p) scores[p] = scores[begin];
+  for (int64_t p = end; p < seen; ++p) scores[p] = scores[begin];
+  F most = load(scores + first);
+  for (int64_t p = first; p < seen; p += kLanes) most = max(most, load(scores + p));
+  const float peak = hmax(most);
+  F sum = zero();
   for (int64_t p = first; p < seen; p += kLanes) {
     F e = exp(sub(load(scores + p), splat(peak)));
     if (p < begin || p + kLanes > end) {  // the padding has no weight
@@ -456,7 +458,7 @@ int64_t peak_int8(int64_t rounds) {
 #pragma GCC unroll 16
     for (int t = 0; t < kSums; ++t) dot[t].add(codes, x + 4 * t, 0);
   F sum = zero();
-  for (const auto& each : dot) sum = add(sum, to_float(each.total(0)));
+  for (auto& each : dot) sum = add(sum, to_float(each.total(0)));
   volatile float used = hsum(sum);
   (void)used;
   return rounds * kSums * 2 * 64;

@@ -270,10 +270,11 @@ void check_fast(const Problem& p) {
   if (p.matrix.view().d == nullptr) return check_steps(p);
   const auto out = p.multiply(p.inputs->view);
   std::vector<double> sum, size;
-  // The integers of a block are exact. They are rounded as floats, as are the scales when
-  // multiplied, the term when it is formed, and sums in at most two additions for each of the
-  // blocks.
-  const double roundings = 2.0 * double(p.shape.columns / p.format.block()) + 3;
+  // The integers of a sub-block are exact. Times their scale they are rounded once each as they are
+  // added up in a block, as are the scales when multiplied, the term when it is formed, and sums in
+  // at most two additions for each of the blocks.
+  const int block = p.format.block(), subs = block / std::min(p.format.layout().sub, block);
+  const double roundings = 2.0 * double(p.shape.columns / block) + subs + 3;
   for (std::int64_t r = 0; r < p.shape.rows; ++r) {
     coded_reference(p, r, sum, size);
     for (std::int64_t t = p.first_token(); t < p.shape.tokens; ++t)
