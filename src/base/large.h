@@ -7,8 +7,8 @@
 namespace nibble {
 
 /// `bytes` bytes, not initialized, aligned to 64. Whole 2 MiB of it are of one page where the
-/// system allows: with pages of 4 KiB a processor reads memory a fifth slower, since it looks up
-/// addresses all the time (most of all in a virtual machine).
+/// system allows and has them at hand: with pages of 4 KiB a processor reads memory a fifth slower,
+/// since it looks up addresses all the time (most of all in a virtual machine).
 std::shared_ptr<std::byte> allocate_large(std::size_t bytes);
 
 }  // namespace nibble

@@ -65,7 +65,7 @@ void transpose(int rows, std::ptrdiff_t columns, const Row& row, T* out, std::si
       }
   for (int r = 0; r < rows; ++r)
     for (std::ptrdiff_t c = r < square_rows ? square_columns : 0; c < columns; ++c)
-      out[std::size_t(c) * stride + std::size_t(r)] = row(r)[c];
+      std::memcpy(out + std::size_t(c) * stride + std::size_t(r), row(r) + c, sizeof(T));
 }
 
 }  // namespace nibble

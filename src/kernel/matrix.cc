@@ -6,9 +6,11 @@
 #include <vector>
 
 #include "base/checked.h"
+#include "base/clones.h"
 #include "base/cpu.h"
 #include "base/half.h"
 #include "base/large.h"
+#include "base/transpose.h"
 #include "kernel/inputs.h"
 #include "kernel/ops.h"
 
@@ -85,13 +87,42 @@ struct Parts {
   }
 };
 
-/// Writes blocks of one row at a time into the panels of a quantized matrix.
+/// Bits [first, first + kBits) of codes as a plane has them, a word of each of its pieces for 32
+/// columns: words[unit * stride + piece].
+template <int kBits>
+NIBBLE_CLONES void fold_bits(const std::uint8_t* codes, int units, int first, std::uint32_t* words,
+                             int stride) {
+  constexpr int kGroups = 8 / kBits;
+  constexpr std::uint32_t kMask = 0x01010101u * ((1u << kBits) - 1);
+  std::uint32_t four[kUnitColumns / 4];
+  for (int unit = 0; unit < units; ++unit, codes += kUnitColumns, words += stride) {
+    std::memcpy(four, codes, sizeof four);
+    for (int piece = 0; piece < kBits; ++piece) {
+      std::uint32_t word = 0;
+      for (int g = 0; g < kGroups; ++g)
+        word |= (four[piece * kGroups + g] >> first & kMask) << g * kBits;
+      words[piece] = word;
+    }
+  }
+}
+
+/// One plane of the codes of a row.
+void fold_plane(const std::uint8_t* codes, int units, int bits, int first, std::uint32_t* words,
+                int stride) {
+  if (bits == 8) return fold_bits<8>(codes, units, first, words, stride);
+  if (bits == 4) return fold_bits<4>(codes, units, first, words, stride);
+  if (bits == 2) return fold_bits<2>(codes, units, first, words, stride);
+  fold_bits<1>(codes, units, first, words, stride);
+}
+
+/// Writes the rows of a panel of a quantized matrix, a span of columns at a time.
 class Packer {
  public:
   Packer(const Format& format, const Coding& coding, const Parts& parts, std::int64_t columns,
          std::byte* base)
       : format_(format),
         coding_(coding),
+        planes_(planes_of(coding.packing)),
         columns_(columns),
         weights_(reinterpret_cast<std::uint8_t*>(base)),
         number_(number_of(format.layout())),
@@ -99,58 +130,73 @@ class Packer {
         dmin_(base + parts.dmin),
         zero_(reinterpret_cast<std::int8_t*>(base + parts.zero)),
         sub_scale_(reinterpret_cast<std::int8_t*>(base + parts.sub_scale)),
-        sub_min_(reinterpret_cast<std::uint8_t*>(base + parts.sub_min)) {
+        sub_min_(reinterpret_cast<std::uint8_t*>(base + parts.sub_min)),
+        subs_(format.block() / format.layout().sub) {
     const std::size_t count = format.layout().levels.size();
     same_codes_ = format.spec().grain == 1;
     for (std::size_t c = 0; c < count; ++c) same_codes_ = same_codes_ && coding.again[c] == c;
   }
 
-  void pack_row(std::int64_t row, const std::byte* in) const {
-    const int block = format_.block();
-    const std::int64_t panel = row / kPanelRows;
-    const int lane = int(row % kPanelRows);
-    Grid grid;
-    Code codes[kMaxBlock];
-    std::int8_t levels[kMaxBlock];
-    std::uint8_t packed[kMaxBlock];
-    int filled = 0;
-    for (std::int64_t j = 0; j < columns_; j += block, in += format_.spec().bytes) {
-      format_.unpack(in, grid, codes);
-      put_scales(grid, panel, lane, j);
-      if (format_.spec().grain > 1) {
-        format_.levels(grid, codes, levels);
-        for (int i = 0; i < block; ++i)
-          packed[filled++] = coding_.code[std::size_t(levels[i] + 128)];
-      } else if (same_codes_) {
-        for (int i = 0; i < block; ++i) packed[filled + i] = std::uint8_t(codes[i]);
-        filled += block;
-      } else {
-        for (int i = 0; i < block; ++i) packed[filled++] = coding_.again[codes[i]];
-      }
-      if (filled % kUnitColumns != 0) continue;
-      for (int i = 0; i < filled; i += kUnitColumns)
-        put_unit(packed + i, panel, lane, j + block - filled + i);
-      filled = 0;
+  /// `rows` rows of the panel exist, `row_bytes` apart from `in` on.
+  void pack_panel(std::int64_t panel, int rows, const std::byte* in, std::size_t row_bytes) const {
+    const int span = std::max(format_.block(), kUnitColumns), words = span / 32 * bits();
+    const std::size_t span_bytes = std::size_t(span / format_.block()) * format_.spec().bytes;
+    std::uint32_t folded[kPanelRows][kMaxBlock / 4];
+    const std::int64_t blocks = columns_ / format_.block();
+    for (std::int64_t j = 0; j < columns_; j += span, in += span_bytes) {
+      const std::int64_t block = panel * blocks + j / format_.block();
+      for (int r = 0; r < rows; ++r)
+        fold_row(in + std::size_t(r) * row_bytes, block, r, span, folded[r]);
+      auto* out = reinterpret_cast<std::uint32_t*>(weights_ + (panel * columns_ + j) * kPanelRows /
+                                                                  8 * bits());
+      transpose(
+          rows, words, [&](int r) { return folded[r]; }, out, kPanelRows);
     }
   }
 
  private:
-  void put_scales(const Grid& grid, std::int64_t panel, int lane, std::int64_t j) const {
+  int bits() const { return planes_.low + planes_.high; }
+
+  /// A span of a row from a block of its panel on: scales to where they belong, codes into words.
+  void fold_row(const std::byte* in, std::int64_t first, int lane, int span,
+                std::uint32_t* words) const {
+    const int block = format_.block(), units = span / kUnitColumns;
+    Grid grid;
+    Code codes[kMaxBlock];
+    std::int8_t levels[kMaxBlock];
+    std::uint8_t packed[kMaxBlock];
+    for (int at = 0; at < span; at += block, in += format_.spec().bytes, ++first) {
+      format_.unpack(in, grid, codes);
+      put_scales(grid, first, lane);
+      if (format_.spec().grain > 1) {
+        format_.levels(grid, codes, levels);
+        for (int i = 0; i < block; ++i) packed[at + i] = coding_.code[std::size_t(levels[i] + 128)];
+      } else if (same_codes_) {
+        for (int i = 0; i < block; ++i) packed[at + i] = std::uint8_t(codes[i]);
+      } else {
+        for (int i = 0; i < block; ++i) packed[at + i] = coding_.again[codes[i]];
+      }
+    }
+    fold_plane(packed, units, planes_.low, 0, words, bits());
+    if (planes_.high > 0)
+      fold_plane(packed, units, planes_.high, planes_.low, words + planes_.low, bits());
+  }
+
+  /// Of the block of a row that has index `block` in its panel.
+  void put_scales(const Grid& grid, std::int64_t block, int lane) const {
     const Layout& layout = format_.layout();
-    const int block = format_.block();
-    const std::int64_t at = (panel * (columns_ / block) + j / block) * kPanelRows + lane;
+    const std::int64_t at = block * kPanelRows + lane;
     put_number(d_, at, grid.d);
     if (layout.zero_point)
       zero_[at] = std::int8_t(grid.dmin);
     else if (layout.has_offset)
       put_number(dmin_, at, grid.dmin);
     if (layout.scales != Layout::Scales::nested) return;
-    for (int s = 0; s < block / layout.sub; ++s) {
-      const std::int64_t sub =
-          (panel * (columns_ / layout.sub) + j / layout.sub + s) * kPanelRows + lane;
-      sub_scale_[sub] = std::int8_t(grid.sub_scale[s]);
-      if (layout.has_offset) sub_min_[sub] = std::uint8_t(grid.sub_min[s]);
-    }
+    const std::int64_t first = block * subs_ * kPanelRows + lane;
+    for (int s = 0; s < subs_; ++s)
+      sub_scale_[first + s * kPanelRows] = std::int8_t(grid.sub_scale[std::size_t(s)]);
+    for (int s = 0; layout.has_offset && s < subs_; ++s)
+      sub_min_[first + s * kPanelRows] = std::uint8_t(grid.sub_min[std::size_t(s)]);
   }
 
   void put_number(std::byte* array, std::int64_t at, float x) const {
@@ -162,38 +208,9 @@ class Packer {
     std::memcpy(array + at * 2, &half, 2);
   }
 
-  void put_unit(const std::uint8_t* codes, std::int64_t panel, int lane, std::int64_t j) const {
-    const Planes planes = planes_of(coding_.packing);
-    std::uint8_t* out =
-        weights_ + (panel * columns_ + j) * kPanelRows / 8 * (planes.low + planes.high) + lane * 4;
-    put_plane(codes, planes.low, 0, out);
-    if (planes.high > 0) put_plane(codes, planes.high, planes.low, out + 64 * planes.low);
-  }
-
-  static void put_plane(const std::uint8_t* codes, int bits, int first, std::uint8_t* out) {
-    if (bits == 8) return put_bits<8>(codes, first, out);
-    if (bits == 4) return put_bits<4>(codes, first, out);
-    if (bits == 2) return put_bits<2>(codes, first, out);
-    put_bits<1>(codes, first, out);
-  }
-
-  /// Bits [first, first + kBits) of the codes of a unit, four columns at a time.
-  template <int kBits>
-  static void put_bits(const std::uint8_t* codes, int first, std::uint8_t* out) {
-    constexpr std::uint32_t mask = 0x01010101u * ((1u << kBits) - 1);
-    for (int piece = 0; piece < kBits; ++piece, out += 64) {
-      std::uint32_t word = 0;
-      for (int at = 0; at < 8; at += kBits, codes += 4) {
-        std::uint32_t four;
-        std::memcpy(&four, codes, 4);
-        word |= (four >> first & mask) << at;
-      }
-      std::memcpy(out, &word, 4);
-    }
-  }
-
   const Format& format_;
   const Coding& coding_;
+  Planes planes_;
   std::int64_t columns_;
   std::uint8_t* weights_;
   PackedView::Number number_;
@@ -201,18 +218,18 @@ class Packer {
   std::int8_t* zero_;
   std::int8_t* sub_scale_;
   std::uint8_t* sub_min_;
+  int subs_;         // of a block
   bool same_codes_;  // a code of the format is packed as it is
 };
 
 /// Interleaves the rows of a panel of floating point values; `rows` of them exist.
 template <class T>
 void pack_values(const std::byte* in, std::int64_t rows, std::int64_t columns, std::byte* out) {
-  for (std::int64_t r = 0; r < kPanelRows; ++r)
-    for (std::int64_t j = 0; j < columns; ++j) {
-      T value{};
-      if (r < rows) std::memcpy(&value, in + std::size_t(r * columns + j) * sizeof(T), sizeof(T));
-      std::memcpy(out + std::size_t(j * kPanelRows + r) * sizeof(T), &value, sizeof(T));
-    }
+  if (rows < kPanelRows) std::memset(out, 0, std::size_t(kPanelRows * columns) * sizeof(T));
+  const auto row = [&](int r) {
+    return reinterpret_cast<const T*>(in) + std::size_t(r) * std::size_t(columns);
+  };
+  transpose(int(rows), columns, row, reinterpret_cast<T*>(out), kPanelRows);
 }
 
 struct Plain {
@@ -299,8 +316,9 @@ Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_
   const Packer packer(format, coding, parts, columns, base);
   if (rows % kPanelRows != 0) std::memset(base, 0, parts.table);
   pool.run(panels, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t r = begin * kPanelRows; r < std::min(rows, end * kPanelRows); ++r)
-      packer.pack_row(r, bytes.data() + std::size_t(r) * row_bytes);
+    for (std::int64_t p = begin; p < end; ++p)
+      packer.pack_panel(p, int(std::min<std::int64_t>(kPanelRows, rows - p * kPanelRows)),
+                        bytes.data() + std::size_t(p * kPanelRows) * row_bytes, row_bytes);
   });
   return m;
 }
