@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Prefill and decode speed of GGUF files: nibble, stock llama.cpp and ik_llama.cpp, in turn on the same file.
 
-    speed.py NIBBLE LLAMA_BENCH MODEL.gguf ... [--prompt 512] [--tokens 64] [--threads 2] [--rounds 5] [--json]
+    speed.py NIBBLE LLAMA_BENCH MODEL.gguf ... [--prompt 512] [--tokens 64] [--batch 16] [--threads 2] [--rounds 5] [--json]
 
 LLAMA_BENCH is llama.cpp's llama-bench. ik_llama.cpp runs in a process of its own if the package ik-llama-cpp-python can be
-imported. Every round runs each program once, the peers with OpenMP's default way of waiting and with OMP_WAIT_POLICY=passive.
+imported. --batch: so many sequences decode together too, against llama-batched-bench, which lies beside llama-bench.
+Every round runs each program once, the peers with OpenMP's default way of waiting and with OMP_WAIT_POLICY=passive; what was
+behind the best peer by a quarter in the first round is left out of the others.
 `peer` is the one (with its way of waiting) whose median over the rounds is best, `best_peer` that median, and `ratio` the median over
 rounds of ours / that peer in the same round: taking the best of several noisy runs in each round would favour the peers.
 `limit_share`, measured in every round: of decode, the bytes of weights read a second, relative to what all threads together read of
-plain memory; of prefill, the operations a second, 2 a weight and token, relative to what they reach in registers.
+plain memory; of prefill and batch, the operations a second, 2 a weight and token, relative to what they reach in registers.
 """
 import argparse
 import json
@@ -20,29 +22,47 @@ import sys
 import time
 
 
+BATCH_PROMPT = 16  # tokens of each sequence, as nibble bench has them
+
+
 def run(command, **environment):
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env={**os.environ, **environment})
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout[done.stdout.index("["if done.stdout.lstrip().startswith("[") else "{"):])
+    return json.JSONDecoder().raw_decode(done.stdout[min(i for i in map(done.stdout.find, "[{") if i >= 0):])[0]
+
+
+BEHIND = 1.25  # peers that the best of the first round beats by this are left out
 
 
 def ours(arguments, model):
+    batch = ["--batch", arguments.batch] if arguments.batch else []
     found = run([arguments.nibble, "bench", model, "-p", arguments.prompt, "-n", arguments.tokens, "-r", 1, "--threads",
-                 arguments.threads, "--json"])
+                 arguments.threads, "--json", *batch])
     return {"prefill": found["prefill_tokens_per_second"], "decode": found["decode_tokens_per_second"],
+            "batch": found["decodes"][-1]["tokens_per_second"] if batch else None,
             "bandwidth": found["machine"]["bytes_per_second"], "peak": found["machine"]["int8_operations_per_second"],
             "bytes": found["read_bytes"], "products": found["products"]}
 
 
-def stock(arguments, model, **environment):
-    prefill, decode = run([arguments.llama_bench, "-m", model, "-p", arguments.prompt, "-n", arguments.tokens, "-t", arguments.threads,
-                           "-r", 1, "-o", "json"], **environment)
-    return {"prefill": prefill["avg_ts"], "decode": decode["avg_ts"]}
+def stock(arguments, model, kinds, **environment):
+    common = ["-m", model, "-t", arguments.threads]
+    found = {}
+    alone = [kind for kind in ("prefill", "decode") if kind in kinds]
+    if alone:
+        rows = run([arguments.llama_bench, *common, "-p", arguments.prompt if "prefill" in alone else 0,
+                    "-n", arguments.tokens if "decode" in alone else 0, "-r", 1, "-o", "json"], **environment)
+        found |= {kind: row["avg_ts"] for kind, row in zip(alone, rows)}
+    if "batch" in kinds:
+        batched_bench = pathlib.Path(arguments.llama_bench).with_name("llama-batched-bench")
+        found["batch"] = run([batched_bench, *common, "-c", (BATCH_PROMPT + arguments.tokens) * arguments.batch, "-npp", BATCH_PROMPT,
+                              "-ntg", arguments.tokens, "-npl", arguments.batch, "--output-format", "jsonl"], **environment)["speed_tg"]
+    return found
 
 
-def ik(arguments, model, **environment):
-    return run([sys.executable, __file__, "--ik", model, arguments.prompt, arguments.tokens, arguments.threads], **environment)
+def ik(arguments, model, kinds, **environment):
+    found = run([sys.executable, __file__, "--ik", model, arguments.prompt, arguments.tokens, arguments.threads], **environment)
+    return {kind: found[kind] for kind in kinds if kind in found}
 
 
 def ik_worker(path, prompt, tokens, threads):
@@ -94,38 +114,48 @@ def peers():
 
 def compare(arguments, model):
     pathlib.Path(model).read_bytes()  # into the page cache
-    rounds = [{"nibble": ours(arguments, model),
-               **{name: function(arguments, model, **environment) for name, (function, environment) in peers().items()}}
-              for _ in range(arguments.rounds)]
-    rows = []
-    for kind in ("prefill", "decode"):
-        medians = {name: statistics.median(each[name][kind] for each in rounds) for name in rounds[0]}
-        best = max((name for name in medians if name != "nibble"), key=medians.get)
-        ratio = statistics.median(each["nibble"][kind] / each[best][kind] for each in rounds)
-        row = {"kind": kind, "type": pathlib.Path(model).stem, "ours": medians["nibble"], "best_peer": medians[best], "peer": best, "ratio": ratio}
-        per_token, limit = ("bytes", "bandwidth") if kind == "decode" else ("products", "peak")
-        row["limit_share"] = statistics.median(
-            each["nibble"][kind] * each["nibble"][per_token] / each["nibble"][limit] for each in rounds)
-        row["all"] = medians
-        rows.append(row)
-    return rows
+    kinds = ["prefill", "decode"] + (["batch"] if arguments.batch else [])
+    wanted = {name: kinds for name in peers()}
+    rounds = []
+    for _ in range(arguments.rounds):
+        found = {"nibble": ours(arguments, model)}
+        for name, (function, environment) in peers().items():
+            if wanted[name]:
+                found[name] = function(arguments, model, wanted[name], **environment)
+        rounds.append(found)
+        if len(rounds) == 1:
+            best = {kind: max(found[name].get(kind, 0) for name in wanted) for kind in kinds}
+            wanted = {name: [kind for kind in kinds if BEHIND * found[name].get(kind, 0) > best[kind]] for name in wanted}
+    return [row(kind, model, rounds, [name for name in wanted if kind in wanted[name]]) for kind in kinds]
+
+
+def row(kind, model, rounds, names):
+    """A line of the table; `names` are the peers that were in every round."""
+    medians = {name: statistics.median(each[name][kind] for each in rounds) for name in ["nibble", *names]}
+    best = max(names, key=medians.get)
+    per_token, limit = ("bytes", "bandwidth") if kind == "decode" else ("products", "peak")
+    mine = [each["nibble"] for each in rounds]
+    return {"kind": kind, "type": pathlib.Path(model).stem, "ours": medians["nibble"], "best_peer": medians[best], "peer": best,
+            "ratio": statistics.median(each["nibble"][kind] / each[best][kind] for each in rounds),
+            "limit_share": statistics.median(each[kind] * each[per_token] / each[limit] for each in mine),
+            "first_round": {name: values[kind] for name, values in rounds[0].items() if kind in values}, "all": medians}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("nibble"), parser.add_argument("llama_bench"), parser.add_argument("models", nargs="+")
-    for name, value in (("prompt", 512), ("tokens", 64), ("threads", 2), ("rounds", 5)):
+    for name, value in (("prompt", 512), ("tokens", 64), ("batch", 0), ("threads", 2), ("rounds", 5)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows = []
     for model in arguments.models:
-        for row in compare(arguments, model):
-            rows.append(row)
+        for found in compare(arguments, model):
+            rows.append(found)
             if not arguments.json:
-                limit = f", {100 * row['limit_share']:.0f}% of the {'memory' if row['kind'] == 'decode' else 'arithmetic'}"
-                print(f"{row['type']:24} {row['kind']:8} {row['ours']:8.1f} tokens/s, best peer {row['best_peer']:8.1f} "
-                      f"({row['peer']}), ratio {row['ratio']:.2f}{limit}", flush=True)
+                limit = f", {100 * found['limit_share']:.0f}% of the {'memory' if found['kind'] == 'decode' else 'arithmetic'}"
+                print(f"{found['type']:24} {found['kind']:8} {found['ours']:8.1f} tokens/s, best peer {found['best_peer']:8.1f} "
+                      f"({found['peer']}), ratio {found['ratio']:.2f}{limit}", flush=True)
     if arguments.json:
         print(json.dumps({"threads": arguments.threads, "rounds": arguments.rounds, "rows": rows}, indent=1))
 
