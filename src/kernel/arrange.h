@@ -5,11 +5,11 @@
 
 namespace nibble::NIBBLE_ISA {
 
-/// What is multiplied with what: sums of products of codes and inputs
+/// Which sums of codes times inputs, exact integers, are scaled.
 enum class Scaling {
-  block,       // of a block, which is one sub-block, with its scale d
-  sub_blocks,  // of a sub-block with its integer scale, and the sum of these with d
-  whole,       // of a block of several sub-blocks, which have no scales, with d
+  block,       // those of blocks that are one sub-block, with d
+  sub_blocks,  // those of sub-blocks with their integer scales, and then the block's with d
+  whole,       // those of blocks of several sub-blocks, which have no scales, with d
 };
 
 /// The inputs of a tile of T tokens.

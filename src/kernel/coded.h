@@ -111,7 +111,7 @@ void multiply_many(const PackedView* w, const InputView* input, const Work* work
   uint8_t* const bytes = static_cast<uint8_t*>(work->scratch);
   PackedView scaled;
   const bool scales_codes = with_scaled_codes(w, scaled);
-  BytesWork b{scales_codes ? &scaled : w, input, work, bytes, bytes, nullptr, nullptr, 0, 0, 0};
+  BytesWork b{scales_codes ? &scaled : w, input, work, bytes, nullptr, nullptr, nullptr, 0, 0, 0};
   b.sums = reinterpret_cast<float*>(bytes + spare);
   b.arranged = b.sums + tokens * kPanelRows;
   const BytesProduct product = bytes_product(b.w);
@@ -122,12 +122,10 @@ void multiply_many(const PackedView* w, const InputView* input, const Work* work
       b.end = b.begin + kChunk < columns ? b.begin + kChunk : columns;
       const uint8_t* codes =
           w->weights + (b.panel * columns + b.begin) / kUnitColumns * Reader::kUnitBytes;
+      b.codes = kBytes && !scales_codes ? codes : bytes;
+      if (!scales_codes && !kBytes) expand(reader, codes, b.end - b.begin, bytes);
       if constexpr (kScalesCodes)
         if (scales_codes) expand_scaled(reader, w, b.panel, b.begin, b.end, scaled.bias, bytes);
-      if (kBytes && !scales_codes)
-        b.codes = codes;
-      else if (!scales_codes)
-        expand(reader, codes, b.end - b.begin, bytes);
       const int64_t size = (b.end - b.begin) / kUnitColumns * Reader::kUnitBytes;
       prefetch(codes + size, size);
       product.multiply(b);

@@ -60,8 +60,8 @@ struct PackedView {
   // offset = -(dmin * sub_min); without: scale = d, offset = dmin, or -(d * zero) where there are
   // zero points. dmin and zero null: no offset.
   // A block has one sub-block and no sub-scale, or is a multiple of 32, and of two sub-blocks where
-  // they have sub_min. At most 256 columns: sums of level * sub_scale * input over a block are
-  // exact in 32 bits, being at most 256 * 255 * 127 * 128 < 2^31.
+  // they have sub_min. At most 256 columns: sums of codes and inputs over a block are integers of
+  // at most 256 * 255 * 128 < 2^24, which a float holds too.
   int sub;    // columns a scale: 16 or 32
   int block;  // columns a d
   enum Number { kFp16, kBf16, kF32 } number;
@@ -99,9 +99,9 @@ struct Kernel {
   const char* isa;
   Packing packing;
   /// out[t * out_stride + r] = sum_j W[r][j] x[t][j]. With input->codes (quantized packings)
-  /// integer products, exact within a block; with input->steps (f16, bf16) products of weights and
-  /// values rounded to bf16, summed in float32; else float32 products of the values with decoded
-  /// weights.
+  /// integer products, exact up to where a scale begins; with input->steps (f16, bf16) products of
+  /// weights and values rounded to bf16, summed in float32; else float32 products of the values
+  /// with decoded weights.
   void (*multiply)(const PackedView* w, const InputView* input, const Work* work);
   /// tile[j * 16 + r] = W[panel * 16 + r][begin + j], for columns [begin, end), multiples of 32 in
   /// quantized packings: just what the format decodes to.

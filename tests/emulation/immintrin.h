@@ -199,6 +199,14 @@ NIBBLE_EMULATED __m512i _mm512_add_epi16(__m512i x, __m512i y) {
   const auto a = Lanes<uint16_t, 32>::of(x), b = Lanes<uint16_t, 32>::of(y);
   NIBBLE_MAKE(uint16_t, 32, a.at[i] + b.at[i]);
 }
+NIBBLE_EMULATED __m512i _mm512_add_epi8(__m512i x, __m512i y) {
+  const auto a = Lanes<uint8_t, 64>::of(x), b = Lanes<uint8_t, 64>::of(y);
+  NIBBLE_MAKE(uint8_t, 64, a.at[i] + b.at[i]);
+}
+NIBBLE_EMULATED __m512i _mm512_mullo_epi16(__m512i x, __m512i y) {
+  const auto a = Lanes<uint16_t, 32>::of(x), b = Lanes<uint16_t, 32>::of(y);
+  NIBBLE_MAKE(uint16_t, 32, a.at[i] * uint32_t{b.at[i]});
+}
 NIBBLE_EMULATED __m512i _mm512_min_epu32(__m512i x, __m512i y) {
   NIBBLE_MAKE(uint32_t, 16, uint32_t(x[i]) < uint32_t(y[i]) ? x[i] : y[i]);
 }
