@@ -6,7 +6,7 @@
 LLAMA_BENCH is llama.cpp's llama-bench. ik_llama.cpp runs in a process of its own if the package ik-llama-cpp-python can be
 imported. --batch: so many sequences decode together too, against llama-batched-bench, which lies beside llama-bench.
 Every round runs each program once, the peers with OpenMP's default way of waiting and with OMP_WAIT_POLICY=passive; what was
-behind the best peer by a quarter in the first round is left out of the others.
+behind the best peer by 15% in the first round is left out of the others.
 `peer` is the one (with its way of waiting) whose median over the rounds is best, `best_peer` that median, and `ratio` the median over
 rounds of ours / that peer in the same round: taking the best of several noisy runs in each round would favour the peers.
 `limit_share`, measured in every round: of decode, the bytes of weights read a second, relative to what all threads together read of
@@ -32,7 +32,7 @@ def run(command, **environment):
     return json.JSONDecoder().raw_decode(done.stdout[min(i for i in map(done.stdout.find, "[{") if i >= 0):])[0]
 
 
-BEHIND = 1.25  # peers that the best of the first round beats by this are left out
+BEHIND = 1.15  # peers that the best of the first round beats by this are left out
 
 
 def ours(arguments, model):
@@ -61,11 +61,12 @@ def stock(arguments, model, kinds, **environment):
 
 
 def ik(arguments, model, kinds, **environment):
-    found = run([sys.executable, __file__, "--ik", model, arguments.prompt, arguments.tokens, arguments.threads], **environment)
-    return {kind: found[kind] for kind in kinds if kind in found}
+    wanted = [kind for kind in kinds if kind != "batch"]
+    return wanted and run([sys.executable, __file__, "--ik", model, arguments.prompt, arguments.tokens, arguments.threads, *wanted],
+                          **environment)
 
 
-def ik_worker(path, prompt, tokens, threads):
+def ik_worker(path, prompt, tokens, threads, kinds):
     import ctypes
     from ik_llama_cpp import _ctypes_api as api
     api.llama_backend_init()
@@ -89,17 +90,21 @@ def ik_worker(path, prompt, tokens, threads):
             sys.exit("llama_decode failed")
         api.llama_get_logits_ith(context, count - 1)
 
-    decode(prompt, 0)  # warm
-    api.llama_kv_cache_clear(context)
-    start = time.perf_counter()
-    decode(prompt, 0)
-    prefill = prompt / (time.perf_counter() - start)
-    api.llama_kv_cache_clear(context)
-    decode(1, 0)
-    start = time.perf_counter()
-    for i in range(tokens):
-        decode(1, 1 + i)
-    print(json.dumps({"prefill": prefill, "decode": tokens / (time.perf_counter() - start)}))
+    found = {}
+    decode(min(prompt, 64), 0)  # warm
+    if "prefill" in kinds:
+        api.llama_kv_cache_clear(context)
+        start = time.perf_counter()
+        decode(prompt, 0)
+        found["prefill"] = prompt / (time.perf_counter() - start)
+    if "decode" in kinds:
+        api.llama_kv_cache_clear(context)
+        decode(1, 0)
+        start = time.perf_counter()
+        for i in range(tokens):
+            decode(1, 1 + i)
+        found["decode"] = tokens / (time.perf_counter() - start)
+    print(json.dumps(found))
 
 
 def peers():
@@ -162,6 +167,6 @@ def main():
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--ik"]:
-        ik_worker(sys.argv[2], *map(int, sys.argv[3:]))
+        ik_worker(sys.argv[2], *map(int, sys.argv[3:6]), sys.argv[6:])
     else:
         main()

@@ -16,13 +16,10 @@ struct Dense {
   }
 
   static void multiply(const PackedView* w, const InputView* input, const Work* work) {
-    if constexpr (sizeof(T) == sizeof(float))
-      multiply_direct<StepF32>(w, input->values, work, [w](int64_t p) { return panel(w, p); });
-    else if (input->steps)
-      multiply_in<StepBf16>(w, input->steps, work,
-                            [w](int64_t p) { return PanelSteps<Panel>{panel(w, p)}; });
+    if (work->token_end - work->token_begin == 1)
+      multiply_with<PanelAhead<Panel>>(w, input, work);
     else
-      multiply_in<StepF32>(w, input->values, work, [w](int64_t p) { return panel(w, p); });
+      multiply_with<Panel>(w, input, work);
   }
 
   static int64_t scratch_bytes(const PackedView* w, int64_t tokens) {
@@ -30,6 +27,18 @@ struct Dense {
   }
 
  private:
+  template <class At>
+  NIBBLE_INLINE void multiply_with(const PackedView* w, const InputView* input, const Work* work) {
+    const auto at = [w](int64_t p) { return At{panel(w, p)}; };
+    if constexpr (sizeof(T) == sizeof(float))
+      multiply_direct<StepF32>(w, input->values, work, at);
+    else if (input->steps)
+      multiply_in<StepBf16>(w, input->steps, work,
+                            [at](int64_t p) { return PanelSteps<At>{at(p)}; });
+    else
+      multiply_in<StepF32>(w, input->values, work, at);
+  }
+
   template <class Columns>
   NIBBLE_INLINE void copy(const Columns& from, int64_t begin, int64_t end, float* tile) {
     for (int64_t j = begin; j < end; ++j) store(tile + (j - begin) * kPanelRows, from.column(j));

@@ -5,8 +5,6 @@
 
 namespace nibble::NIBBLE_ISA {
 
-inline constexpr int64_t kPrefetch = 4096;  // bytes ahead: with one token products wait for memory
-
 /// Group q of 4 columns in a plane of kBits bits, its bits moved up to bit `to`.
 template <int kBits>
 NIBBLE_INLINE Codes plane_group(const uint8_t* plane, int q, int to) {

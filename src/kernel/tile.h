@@ -8,6 +8,7 @@ namespace nibble::NIBBLE_ISA {
 
 /// Panels of floating point weights, `stride` values from one column to the next.
 struct PanelF32 {
+  static constexpr bool kBf16 = false;
   const float* at;
   int64_t stride;
   NIBBLE_METHOD F column(int64_t j) const { return load(at + j * stride); }
@@ -23,6 +24,18 @@ struct PanelBf16 {
   const uint16_t* at;
   int64_t stride;
   NIBBLE_METHOD F column(int64_t j) const { return load_bf16(at + j * stride); }
+};
+inline constexpr int64_t kPrefetch = 4096;  // bytes ahead: with one token products wait for memory
+
+/// A panel that is fetched ahead of where it is read.
+template <class Panel>
+struct PanelAhead {
+  static constexpr bool kBf16 = Panel::kBf16;
+  Panel from;
+  NIBBLE_METHOD F column(int64_t j) const {
+    __builtin_prefetch(reinterpret_cast<const char*>(from.at + j * from.stride) + kPrefetch);
+    return from.column(j);
+  }
 };
 /// A panel as steps of StepBf16.
 template <class Panel>
