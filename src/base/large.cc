@@ -46,4 +46,13 @@ std::shared_ptr<std::byte> allocate_large(std::size_t bytes) {
   return {p, [align](std::byte* q) { ::operator delete(q, align); }};
 }
 
+void populate_large([[maybe_unused]] std::byte* p, std::size_t bytes, ThreadPool& pool) {
+#ifdef MADV_POPULATE_WRITE
+  pool.run(std::int64_t(bytes / kPage), 1, [p](std::int64_t begin, std::int64_t end) {
+    ::madvise(p + std::size_t(begin) * kPage, std::size_t(end - begin) * kPage,
+              MADV_POPULATE_WRITE);  // a wish too: older systems do not know it
+  });
+#endif
+}
+
 }  // namespace nibble

@@ -302,6 +302,7 @@ Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_
   const std::int64_t panels = (rows + kPanelRows - 1) / kPanelRows;
   const std::size_t row_bytes = format.row_bytes(std::size_t(columns));
   std::byte* base = m.storage_.get();
+  populate_large(base, m.bytes_, pool);
   if (const Plain* plain = plain_of(format)) {
     pool.run(panels, 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t p = begin; p < end; ++p)
