@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/cpu.h"
+#include "eval/machine.h"
 #include "kernel/ops.h"
 #include "random_matrix.h"
 
@@ -36,17 +37,10 @@ void product(benchmark::State& bench, const Format* format, const Kernel* kernel
       2e-9 * double(rows) * double(kColumns) * double(tokens) * runs, benchmark::Counter::kIsRate);
 }
 
-/// What the memory gives: a sum over more than the caches hold.
+/// What the memory gives one thread.
 void stream(benchmark::State& bench) {
-  std::vector<std::uint64_t> data(std::size_t{128} << 17, 1);
-  for (auto _ : bench) {
-    std::uint64_t sum[8] = {};
-    for (std::size_t i = 0; i < data.size(); i += 8)
-      for (std::size_t k = 0; k < 8; ++k) sum[k] += data[i + k];
-    for (auto& s : sum) benchmark::DoNotOptimize(s);
-  }
-  bench.counters["GB/s"] = benchmark::Counter(
-      double(data.size() * 8) * double(bench.iterations()) * 1e-9, benchmark::Counter::kIsRate);
+  ThreadPool pool(1);
+  for (auto _ : bench) bench.counters["GB/s"] = measure_machine(pool).bytes_per_second * 1e-9;
 }
 
 void attention(benchmark::State& bench, const CacheOps& cache, std::int64_t tokens) {
@@ -125,7 +119,7 @@ void register_products() {
 }  // namespace nibble
 
 int main(int argc, char** argv) {
-  benchmark::RegisterBenchmark("Stream", nibble::stream);
+  benchmark::RegisterBenchmark("Stream", nibble::stream)->Iterations(1);
   nibble::register_products();
   for (const nibble::CacheOps& cache : nibble::ops().caches)
     for (const int tokens : {1, 16})

@@ -21,8 +21,8 @@ import subprocess
 import sys
 import time
 
-
-BATCH_PROMPT = 16  # tokens of each sequence, as nibble bench has them
+BATCH_PROMPT = 16  # tokens that each sequence of a batch has in its cache already
+BEHIND = 1.15  # peers that the best of the first round beats by this are left out
 
 
 def run(command, **environment):
@@ -32,11 +32,8 @@ def run(command, **environment):
     return json.JSONDecoder().raw_decode(done.stdout[min(i for i in map(done.stdout.find, "[{") if i >= 0):])[0]
 
 
-BEHIND = 1.15  # peers that the best of the first round beats by this are left out
-
-
 def ours(arguments, model):
-    batch = ["--batch", arguments.batch] if arguments.batch else []
+    batch = ["--batch", arguments.batch, "--ctx", BATCH_PROMPT] if arguments.batch else []
     found = run([arguments.nibble, "bench", model, "-p", arguments.prompt, "-n", arguments.tokens, "-r", 1, "--threads",
                  arguments.threads, "--json", *batch])
     return {"prefill": found["prefill_tokens_per_second"], "decode": found["decode_tokens_per_second"],
@@ -61,9 +58,7 @@ def stock(arguments, model, kinds, **environment):
 
 
 def ik(arguments, model, kinds, **environment):
-    wanted = [kind for kind in kinds if kind != "batch"]
-    return wanted and run([sys.executable, __file__, "--ik", model, arguments.prompt, arguments.tokens, arguments.threads, *wanted],
-                          **environment)
+    return run([sys.executable, __file__, "--ik", model, arguments.prompt, arguments.tokens, arguments.threads, *kinds], **environment)
 
 
 def ik_worker(path, prompt, tokens, threads, kinds):
