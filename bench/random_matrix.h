@@ -18,7 +18,8 @@ inline float noise(std::uint32_t& state) {
 inline Matrix random_matrix(const Format& format, std::int64_t rows, const char* isa) {
   std::uint32_t state = 1;
   std::vector<std::byte> bytes(std::size_t(rows) * format.row_bytes(kColumns));
-  std::vector<Code> codes(std::size_t(format.block()));
+  std::vector<float> point(std::size_t(format.spec().grain));
+  std::vector<Code> codes(std::size_t(format.block()) / point.size());
   Grid grid;
   grid.d = grid.dmin = 0.0078125f;
   grid.sub_scale.fill(3), grid.sub_min.fill(5);
@@ -27,8 +28,8 @@ inline Matrix random_matrix(const Format& format, std::int64_t rows, const char*
   for (std::size_t b = 0; b < bytes.size(); b += format.spec().bytes) {
     if (b < 64 * format.spec().bytes)
       for (Code& code : codes) {
-        const float x = noise(state);
-        code = format.round(grid, 0, &x);
+        for (float& value : point) value = noise(state);
+        code = format.round(grid, 0, point.data());
       }
     format.pack(grid, codes.data(), bytes.data() + b);
   }

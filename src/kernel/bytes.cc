@@ -21,27 +21,40 @@ void arrange(const BytesWork& b) {
   });
 }
 
-template <class Dot, int kSub, Scaling kScaling, bool kOffset>
-void multiply(const BytesWork& b) {
+template <int P, class Dot, int kSub, Scaling kScaling, bool kOffset>
+NIBBLE_INLINE void multiply_panels(const BytesWork& b) {
   const Arranger<Dot, kSub, kScaling> arranger(b.w, b.input, b.arranged);
   const Bytes reader(b.w);
+  const int64_t stride = (b.work->token_end - b.work->token_begin) * kPanelRows;
   for_work<Dot>(
       b.work, [&](int64_t t, auto count) __attribute__((always_inline)) {
         constexpr int n = decltype(count)::n;
         const int64_t token = b.work->token_begin + t;
-        float* sums = b.sums + t * kPanelRows;
-        F sum[n];
-        for (int i = 0; i < n; ++i) sum[i] = b.begin == 0 ? zero() : load(sums + i * kPanelRows);
-        coded_tile<n, kSub, kScaling, kOffset, Dot>(b.w, b.panel, reader, b.codes,
-                                                    b.begin / kUnitColumns, b.end / kUnitColumns,
-                                                    arranger.template tile<n>(token, t), sum);
-        for (int i = 0; i < n; ++i) {
-          if (b.end < b.w->columns)
-            store(sums + i * kPanelRows, sum[i]);
-          else
-            store_rows(b.w, b.work, b.panel, token + i, sum[i]);
+        float* const sums = b.sums + t * kPanelRows;
+        const uint8_t* codes[P];
+        F sum[P][n];
+        for (int p = 0; p < P; ++p) {
+          codes[p] = b.codes + p * b.stride;
+          for (int i = 0; i < n; ++i)
+            sum[p][i] = b.begin == 0 ? zero() : load(sums + p * stride + i * kPanelRows);
         }
+        coded_tile<P, n, kSub, kScaling, kOffset, Dot>(b.w, b.panel, reader, codes,
+                                                       b.begin / kUnitColumns, b.end / kUnitColumns,
+                                                       arranger.template tile<n>(token, t), sum);
+        for (int p = 0; p < P; ++p)
+          for (int i = 0; i < n; ++i) {
+            if (b.end < b.w->columns)
+              store(sums + p * stride + i * kPanelRows, sum[p][i]);
+            else
+              store_rows(b.w, b.work, b.panel + p, token + i, sum[p][i]);
+          }
       });
+}
+
+template <class Dot, int kSub, Scaling kScaling, bool kOffset>
+void multiply(const BytesWork& b) {
+  if (b.panels == 1) return multiply_panels<1, Dot, kSub, kScaling, kOffset>(b);
+  if constexpr (kTilePanels == 2) multiply_panels<2, Dot, kSub, kScaling, kOffset>(b);
 }
 
 template <class Dot>

@@ -14,11 +14,13 @@ struct BytesWork {
   const PackedView* w;
   const InputView* input;
   const Work* work;
-  void* spare;                // room for the inputs of a tile, widened
-  const uint8_t* codes;       // of the chunk, [columns / 4][16][4]
-  float* sums;                // [tokens][16]
-  void* arranged;             // the inputs
-  int64_t panel, begin, end;  // columns of the chunk
+  void* spare;            // room for the inputs of a tile, widened
+  const uint8_t* codes;   // of the chunk, [columns / 4][16][4]
+  int64_t stride;         // bytes from the codes of a panel to those of the next
+  float* sums;            // [panels][tokens][16]
+  void* arranged;         // the inputs
+  int64_t panel, panels;  // up to kTilePanels
+  int64_t begin, end;     // columns of the chunk
 };
 
 struct BytesProduct {
@@ -28,10 +30,15 @@ struct BytesProduct {
 };
 BytesProduct bytes_product(const PackedView* w);
 
+/// Room for the chunks of panels in bytes, which is also that of BytesWork::spare.
+NIBBLE_INLINE int64_t spare_bytes(const PackedView* w) {
+  const int64_t chunks = kTilePanels * kChunk;
+  return (w->columns > chunks ? w->columns : chunks) * kPanelRows;
+}
 NIBBLE_INLINE int64_t bytes_scratch(const PackedView* w, int64_t tokens) {
-  const int64_t columns = w->columns > kChunk ? w->columns : kChunk;
   // At most 2 bytes of input for a column and 12 for 16 of them.
-  return columns * kPanelRows + tokens * (kPanelRows * int64_t(sizeof(float)) + columns * 3);
+  return spare_bytes(w) +
+         tokens * (kTilePanels * kPanelRows * int64_t(sizeof(float)) + w->columns * 3);
 }
 
 }  // namespace nibble::NIBBLE_ISA

@@ -17,16 +17,24 @@ struct NamedReader : Reader<kPacking> {
   }
 };
 
-/// Codes as w8 has them.
-template <class From>
-NIBBLE_INLINE void expand(const From& reader, const uint8_t* weights, int64_t columns,
-                          uint8_t* bytes) {
-  for (int64_t unit = 0; unit < columns / kUnitColumns; ++unit, weights += From::kUnitBytes)
+struct Unscaled {
+  NIBBLE_METHOD Codes of(const Codes& c) const { return c; }
+};
+
+/// Codes as w8 has them, those of every kSub columns as scale_of(sub-block) turns them.
+template <int kSub, class From, class ScaleOf>
+NIBBLE_INLINE void expand(const From& reader, const uint8_t* codes, int64_t columns, uint8_t* bytes,
+                          const ScaleOf& scale_of) {
+  for (int64_t s = 0; s < columns / kSub; codes += From::kUnitBytes)
+#pragma GCC unroll 2
+    for (int h = 0; h < kUnitColumns / kSub; ++h, ++s) {
+      const auto scale = scale_of(s);
 #pragma GCC unroll 4
-    for (int g = 0; g < kUnitColumns / 8; ++g, bytes += 128) {
-      Codes c0, c1;
-      reader.read(weights, g, c0, c1);
-      store_bytes(bytes, c0), store_bytes(bytes + 64, c1);
+      for (int g = 0; g < kSub / 8; ++g, bytes += 128) {
+        Codes c0, c1;
+        reader.read(codes, h * (kSub / 8) + g, c0, c1);
+        store_bytes(bytes, scale.of(c0)), store_bytes(bytes + 64, scale.of(c1));
+      }
     }
 }
 
@@ -47,20 +55,16 @@ inline bool with_scaled_codes(const PackedView* w, PackedView& out) {
   return true;
 }
 
-/// Codes of columns [begin, end) of a panel for such a view.
+/// Codes for such a view; `scales` are those of their first sub-block and following.
 template <class From>
-NIBBLE_INLINE void expand_scaled(const From& reader, const PackedView* w, int64_t panel,
-                                 int64_t begin, int64_t end, int least, uint8_t* bytes) {
-  const int64_t at = panel * w->columns;
-  const uint8_t* codes = w->weights + (at + begin) / kUnitColumns * From::kUnitBytes;
-  for (int64_t j = begin; j < end; j += w->sub) {
-    const CodeScale scale(load_i8(w->sub_scale + (at + j) / w->sub * kPanelRows), w->bias, least);
-    for (int64_t k = j - begin; k < j - begin + w->sub; k += 8, bytes += 128) {
-      Codes c0, c1;
-      reader.read(codes + k / kUnitColumns * From::kUnitBytes, int(k % kUnitColumns / 8), c0, c1);
-      store_bytes(bytes, scale.of(c0)), store_bytes(bytes + 64, scale.of(c1));
-    }
-  }
+NIBBLE_INLINE void expand_scaled(const From& reader, const PackedView* w, const PackedView& scaled,
+                                 const uint8_t* codes, const int8_t* scales, int64_t columns,
+                                 uint8_t* bytes) {
+  const auto scale_of = [&](int64_t s) __attribute__((always_inline)) {
+    return CodeScale(load_i8(scales + s * kPanelRows), w->bias, scaled.bias);
+  };
+  if (w->sub == 16) return expand<16>(reader, codes, columns, bytes, scale_of);
+  expand<32>(reader, codes, columns, bytes, scale_of);
 }
 
 /// fn(sub-block, scale, offset): what is effective for the 16 rows in sub-blocks [begin, end) of a
@@ -96,10 +100,10 @@ void multiply_one(const PackedView* w, const InputView* input, const Work* work)
   const Reader reader(w);
   for (int64_t panel = work->panel_begin; panel < work->panel_end; ++panel) {
     const int64_t units = w->columns / kUnitColumns;
-    F sum[1] = {zero()};
-    coded_tile<1, kSub, kScaling, kOffset, Dot>(
-        w, panel, reader, w->weights + panel * units * Reader::kUnitBytes, 0, units, x, sum);
-    store_rows(w, work, panel, work->token_begin, sum[0]);
+    const uint8_t* codes[] = {w->weights + panel * units * Reader::kUnitBytes};
+    F sum[1][1] = {{zero()}};
+    coded_tile<1, 1, kSub, kScaling, kOffset, Dot>(w, panel, reader, codes, 0, units, x, sum);
+    store_rows(w, work, panel, work->token_begin, sum[0][0]);
   }
 }
 
@@ -107,29 +111,39 @@ template <class Reader>
 void multiply_many(const PackedView* w, const InputView* input, const Work* work) {
   constexpr bool kBytes = Reader::kUnitBytes == kUnitColumns * kPanelRows;  // nothing to expand
   const int64_t columns = w->columns, tokens = work->token_end - work->token_begin;
-  const int64_t spare = (columns > kChunk ? columns : kChunk) * kPanelRows;
   uint8_t* const bytes = static_cast<uint8_t*>(work->scratch);
   PackedView scaled;
   const bool scales_codes = with_scaled_codes(w, scaled);
-  BytesWork b{scales_codes ? &scaled : w, input, work, bytes, nullptr, nullptr, nullptr, 0, 0, 0};
-  b.sums = reinterpret_cast<float*>(bytes + spare);
-  b.arranged = b.sums + tokens * kPanelRows;
+  BytesWork b{};
+  b.w = scales_codes ? &scaled : w, b.input = input, b.work = work, b.spare = bytes;
+  b.sums = reinterpret_cast<float*>(bytes + spare_bytes(w));
+  b.arranged = b.sums + kTilePanels * tokens * kPanelRows;
+  const bool in_place = kBytes && !scales_codes;
+  b.stride = (in_place ? columns : kChunk) * kPanelRows;
   const BytesProduct product = bytes_product(b.w);
   product.arrange(b);
   const Reader reader(w);
-  for (b.panel = work->panel_begin; b.panel < work->panel_end; ++b.panel)
+  for (b.panel = work->panel_begin; b.panel < work->panel_end; b.panel += b.panels) {
+    b.panels = work->panel_end - b.panel < kTilePanels ? work->panel_end - b.panel : kTilePanels;
     for (b.begin = 0; b.begin < columns; b.begin = b.end) {
       b.end = b.begin + kChunk < columns ? b.begin + kChunk : columns;
-      const uint8_t* codes =
-          w->weights + (b.panel * columns + b.begin) / kUnitColumns * Reader::kUnitBytes;
-      b.codes = kBytes && !scales_codes ? codes : bytes;
-      if (!scales_codes && !kBytes) expand(reader, codes, b.end - b.begin, bytes);
-      if constexpr (kScalesCodes)
-        if (scales_codes) expand_scaled(reader, w, b.panel, b.begin, b.end, scaled.bias, bytes);
-      const int64_t size = (b.end - b.begin) / kUnitColumns * Reader::kUnitBytes;
-      prefetch(codes + size, size);
+      const int64_t span = b.end - b.begin, size = span / kUnitColumns * Reader::kUnitBytes;
+      for (int64_t p = 0; p < b.panels; ++p) {
+        const int64_t at = (b.panel + p) * columns + b.begin;
+        const uint8_t* codes = w->weights + at / kUnitColumns * Reader::kUnitBytes;
+        if (p == 0) b.codes = in_place ? codes : bytes;
+        uint8_t* const out = bytes + p * b.stride;
+        if constexpr (kScalesCodes)
+          if (scales_codes)
+            expand_scaled(reader, w, scaled, codes, w->sub_scale + at / w->sub * kPanelRows, span,
+                          out);
+        if (!scales_codes && !kBytes)
+          expand<kUnitColumns>(reader, codes, span, out, [](int64_t) { return Unscaled(); });
+        prefetch(codes + size, size);
+      }
       product.multiply(b);
     }
+  }
 }
 
 template <class Dot, class Reader>

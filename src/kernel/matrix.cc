@@ -139,7 +139,7 @@ class Packer {
 
   /// `rows` rows of the panel exist, `row_bytes` apart from `in` on.
   void pack_panel(std::int64_t panel, int rows, const std::byte* in, std::size_t row_bytes) const {
-    const int span = std::max(format_.block(), kUnitColumns), words = span / 32 * bits();
+    const int span = std::max(format_.block(), kUnitColumns), words = span / kUnitColumns * bits();
     const std::size_t span_bytes = std::size_t(span / format_.block()) * format_.spec().bytes;
     std::uint32_t folded[kPanelRows][kMaxBlock / 4];
     const std::int64_t blocks = columns_ / format_.block();

@@ -33,10 +33,11 @@ inline constexpr int64_t kPagePositions = 32;
 /// Floats of scratch that attention needs. Work on at most kAttendTokens tokens at a time: more
 /// gain nothing.
 inline constexpr int64_t kAttendTokens = 16;
+inline constexpr int64_t kAttendStep = 64;  // positions whose keys are widened at a time
 inline int64_t attend_scratch(int64_t tokens, int group, int head_dim, int64_t position) {
   const int64_t seen = (position + tokens + 15) / 16 * 16;
   const int64_t width = (head_dim + 31) / 32 * 32;
-  return tokens * group * (seen + 2 * width) + 16 * seen;
+  return tokens * group * (seen + 2 * width) + 16 * seen + kAttendStep * width;
 }
 
 /// A key-value cache whose numbers are of one type.

@@ -32,6 +32,11 @@ NIBBLE_INLINE F fma(F x, F y, F z) {
   return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
 }
 
+NIBBLE_INLINE F power_of_two(F x) {
+  const __m256 mask = _mm256_castsi256_ps(_mm256_set1_epi32(0x7f800000));
+  return {_mm256_and_ps(x.a, mask), _mm256_and_ps(x.b, mask)};
+}
+
 NIBBLE_INLINE float hsum(F x) {
   const __m256 s = _mm256_add_ps(x.a, x.b);
   __m128 t = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
@@ -115,7 +120,8 @@ NIBBLE_INLINE Codes move_bits(Codes c, int by, int mask) {
   const __m256i m = _mm256_set1_epi8(char(mask));
   return {{_mm256_and_si256(shift16(c.v[0], by), m), _mm256_and_si256(shift16(c.v[1], by), m)}};
 }
-NIBBLE_INLINE Codes either(Codes x, Codes y) {
+NIBBLE_INLINE Codes merge_bits(Codes x, Codes c, int by, int mask) {
+  const Codes y = move_bits(c, by, mask);
   return {{_mm256_or_si256(x.v[0], y.v[0]), _mm256_or_si256(x.v[1], y.v[1])}};
 }
 NIBBLE_INLINE Codes lookup(Codes c, const uint8_t* table) {
@@ -127,19 +133,6 @@ NIBBLE_INLINE I column(const Codes& c, int j) {
   const __m128i shift = _mm_cvtsi32_si128(8 * j);
   return {_mm256_and_si256(_mm256_srl_epi32(c.v[0], shift), mask),
           _mm256_and_si256(_mm256_srl_epi32(c.v[1], shift), mask)};
-}
-
-NIBBLE_INLINE __m256i round_bf16(__m256i x) {
-  const __m256i sign = _mm256_and_si256(x, _mm256_set1_epi32(INT32_MIN));
-  const __m256i size = _mm256_xor_si256(x, sign);
-  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(size, 16), _mm256_set1_epi32(1));
-  const __m256i sum = _mm256_add_epi32(_mm256_add_epi32(size, _mm256_set1_epi32(0x7fff)), odd);
-  const __m256i rounded = _mm256_and_si256(sum, _mm256_set1_epi32(-0x10000));
-  return _mm256_or_si256(sign, _mm256_min_epu32(rounded, _mm256_set1_epi32(0x7fff0000)));  // NaN
-}
-NIBBLE_INLINE F round_bf16(F x) {
-  return {_mm256_castsi256_ps(round_bf16(_mm256_castps_si256(x.a))),
-          _mm256_castsi256_ps(round_bf16(_mm256_castps_si256(x.b)))};
 }
 
 using Register = __m256i;
@@ -161,7 +154,7 @@ NIBBLE_INLINE Register high_bytes(Register x) { return _mm256_srli_epi16(x, 8); 
 /// products in flight than registers.
 NIBBLE_INLINE void finish(Register& x) { asm("" : "+x"(x)); }
 NIBBLE_INLINE I ints(const Register (&x)[kRegisters]) { return {x[0], x[1]}; }
-inline constexpr int kTile = 6;
+inline constexpr int kTile = 6, kTilePanels = 1;
 
 }  // namespace nibble::NIBBLE_ISA
 

@@ -24,6 +24,10 @@ NIBBLE_INLINE F max(F x, F y) { return _mm512_max_ps(x, y); }
 NIBBLE_INLINE F min(F x, F y) { return _mm512_min_ps(x, y); }
 NIBBLE_INLINE F fma(F x, F y, F z) { return _mm512_fmadd_ps(x, y, z); }
 
+NIBBLE_INLINE F power_of_two(F x) {
+  return (F)_mm512_and_si512((__m512i)x, _mm512_set1_epi32(0x7f800000));
+}
+
 NIBBLE_INLINE float hsum(F x) {
   const __m256 s = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
   __m128 t = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
@@ -76,13 +80,18 @@ NIBBLE_INLINE int32_t store_codes(int8_t* p, I x) {
 
 NIBBLE_INLINE Codes load_codes(const uint8_t* p) { return {{_mm512_loadu_si512(p)}}; }
 NIBBLE_INLINE void store_bytes(uint8_t* p, Codes c) { _mm512_storeu_si512(p, c.v[0]); }
-NIBBLE_INLINE Codes move_bits(Codes c, int by, int mask) {
-  const __m512i x = by > 0   ? _mm512_slli_epi16(c.v[0], unsigned(by))
-                    : by < 0 ? _mm512_srli_epi16(c.v[0], unsigned(-by))
-                             : c.v[0];
-  return {{_mm512_and_si512(x, _mm512_set1_epi8(char(mask)))}};
+NIBBLE_INLINE __m512i shift16(__m512i x, int by) {
+  return by > 0   ? _mm512_slli_epi16(x, unsigned(by))
+         : by < 0 ? _mm512_srli_epi16(x, unsigned(-by))
+                  : x;
 }
-NIBBLE_INLINE Codes either(Codes x, Codes y) { return {{_mm512_or_si512(x.v[0], y.v[0])}}; }
+NIBBLE_INLINE Codes move_bits(Codes c, int by, int mask) {
+  return {{_mm512_and_si512(shift16(c.v[0], by), _mm512_set1_epi8(char(mask)))}};
+}
+NIBBLE_INLINE Codes merge_bits(Codes x, Codes c, int by, int mask) {
+  const __m512i m = _mm512_set1_epi8(char(mask));
+  return {{_mm512_ternarylogic_epi32(x.v[0], shift16(c.v[0], by), m, 0xf8)}};  // x | (c & m)
+}
 NIBBLE_INLINE Codes lookup(Codes c, const uint8_t* table) {
   return {{_mm512_shuffle_epi8(_mm512_broadcast_i32x4(load128(table)), c.v[0])}};
 }
@@ -97,7 +106,11 @@ NIBBLE_INLINE __m512i splat4(const void* p) {
   return _mm512_set1_epi32(x);
 }
 
-inline constexpr int kTile = 12;
+inline constexpr int kTile = 6, kTilePanels = 2;
+
+/// Makes the compiler finish a sum here: left to itself, GCC puts products off until it has more
+/// inputs in flight than registers.
+NIBBLE_INLINE void finish(__m512i& x) { asm("" : "+v"(x)); }
 
 #ifdef NIBBLE_VNNI
 
@@ -112,7 +125,7 @@ struct DotWide {
   __m512i sum;
   NIBBLE_METHOD void start(int32_t lacks) { sum = _mm512_set1_epi32(lacks); }
   NIBBLE_METHOD void add(const Codes& c, const uint8_t* x, int64_t) {
-    sum = _mm512_dpbusd_epi32(sum, c.v[0], splat4(x));
+    sum = _mm512_dpbusd_epi32(sum, c.v[0], splat4(x)), finish(sum);
   }
   NIBBLE_METHOD void settle() {}
   NIBBLE_METHOD I total(int32_t) const { return sum; }
@@ -140,7 +153,7 @@ struct CodeScale {
 #else
 
 using Register = __m512i;
-inline constexpr int kRegisters = 1, kByteTile = kTile, kPairTile = kTile, kWideTile = 8;
+inline constexpr int kRegisters = 1, kByteTile = 6, kPairTile = 6, kWideTile = 6;
 NIBBLE_INLINE Register zero_register() { return _mm512_setzero_si512(); }
 NIBBLE_INLINE Register splat16(int x) { return _mm512_set1_epi32(x << 16 | x); }
 NIBBLE_INLINE Register add16(Register x, Register y) { return _mm512_add_epi16(x, y); }
@@ -149,7 +162,6 @@ NIBBLE_INLINE Register multiply_bytes(Register x, Register y) { return _mm512_ma
 NIBBLE_INLINE Register multiply16(Register x, Register y) { return _mm512_madd_epi16(x, y); }
 NIBBLE_INLINE Register low_bytes(Register x) { return _mm512_and_si512(x, splat16(255)); }
 NIBBLE_INLINE Register high_bytes(Register x) { return _mm512_srli_epi16(x, 8); }
-NIBBLE_INLINE void finish(Register&) {}  // registers are many
 NIBBLE_INLINE I ints(const Register (&x)[kRegisters]) { return x[0]; }
 
 #endif
@@ -187,17 +199,6 @@ struct StepBf16 {
     return (F)_mm512_permutexvar_epi16(in_turn, (__m512i)halves(even, odd));
   }
 };
-
-#else
-
-NIBBLE_INLINE F round_bf16(F x) {
-  const __m512i u = (__m512i)x, sign = _mm512_and_si512(u, _mm512_set1_epi32(INT32_MIN));
-  const __m512i size = _mm512_and_si512(u, _mm512_set1_epi32(INT32_MAX));
-  const __m512i odd = _mm512_and_si512(_mm512_srl_epi32(size, _mm_cvtsi32_si128(16)), splat_int(1));
-  const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(size, splat_int(0x7fff)), odd);
-  const __m512i rounded = _mm512_and_si512(sum, splat_int(-0x10000));
-  return (F)_mm512_or_si512(sign, _mm512_min_epu32(rounded, splat_int(0x7fff0000)));  // NaN
-}
 
 #endif
 

@@ -37,6 +37,11 @@ NIBBLE_INLINE F max(F x, F y) { return NIBBLE_EACH(F, vmaxq_f32(x.v[i], y.v[i]))
 NIBBLE_INLINE F min(F x, F y) { return NIBBLE_EACH(F, vminq_f32(x.v[i], y.v[i])); }
 NIBBLE_INLINE F fma(F x, F y, F z) { return NIBBLE_EACH(F, vfmaq_f32(z.v[i], x.v[i], y.v[i])); }
 
+NIBBLE_INLINE F power_of_two(F x) {
+  return NIBBLE_EACH(
+      F, vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(x.v[i]), vdupq_n_u32(0x7f800000))));
+}
+
 NIBBLE_INLINE float hsum(F x) {
   const float32x4_t s = vaddq_f32(vaddq_f32(x.v[0], x.v[2]), vaddq_f32(x.v[1], x.v[3]));
   const float32x2_t t = vadd_f32(vget_low_f32(s), vget_high_f32(s));
@@ -51,16 +56,6 @@ NIBBLE_INLINE F load_fp16(const uint16_t* p) {
 }
 NIBBLE_INLINE F load_bf16(const uint16_t* p) {
   return NIBBLE_EACH(F, vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16)));
-}
-NIBBLE_INLINE uint32x4_t round_bf16(uint32x4_t x) {
-  const uint32x4_t sign = vandq_u32(x, vdupq_n_u32(0x80000000u)), size = veorq_u32(x, sign);
-  const uint32x4_t odd = vandq_u32(vshrq_n_u32(size, 16), vdupq_n_u32(1));
-  const uint32x4_t sum = vaddq_u32(vaddq_u32(size, vdupq_n_u32(0x7fff)), odd);
-  const uint32x4_t rounded = vandq_u32(sum, vdupq_n_u32(0xffff0000u));
-  return vorrq_u32(sign, vminq_u32(rounded, vdupq_n_u32(0x7fff0000u)));  // NaN stays NaN
-}
-NIBBLE_INLINE F round_bf16(F x) {
-  return NIBBLE_EACH(F, vreinterpretq_f32_u32(round_bf16(vreinterpretq_u32_f32(x.v[i]))));
 }
 NIBBLE_INLINE void store_fp16(uint16_t* p, F x) {
   for (int i = 0; i < 4; ++i) vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(x.v[i])));
@@ -123,7 +118,8 @@ NIBBLE_INLINE Codes move_bits(Codes c, int by, int mask) {
   return NIBBLE_EACH(Codes,
                      vandq_u8(vshlq_u8(c.v[i], vdupq_n_s8(int8_t(by))), vdupq_n_u8(uint8_t(mask))));
 }
-NIBBLE_INLINE Codes either(Codes x, Codes y) {
+NIBBLE_INLINE Codes merge_bits(Codes x, Codes c, int by, int mask) {
+  const Codes y = move_bits(c, by, mask);
   return NIBBLE_EACH(Codes, vorrq_u8(x.v[i], y.v[i]));
 }
 NIBBLE_INLINE Codes lookup(Codes c, const uint8_t* table) {
@@ -180,7 +176,7 @@ struct CodeScale {
         Codes, vreinterpretq_u8_s32(vmulq_n_s32(vandq_s32(x.v[i], vdupq_n_s32(255)), 0x01010101)));
   }
 };
-inline constexpr int kTile = 4;
+inline constexpr int kTile = 4, kTilePanels = 1;
 
 }  // namespace nibble::NIBBLE_ISA
 

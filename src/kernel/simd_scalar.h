@@ -40,6 +40,8 @@ NIBBLE_INLINE F fma(F a, F b, F c) {
 NIBBLE_INLINE F max(F a, F b) { return a > b ? a : b; }
 NIBBLE_INLINE F min(F a, F b) { return a < b ? a : b; }
 
+NIBBLE_INLINE F power_of_two(F x) { return (F)((U)x & 0x7f800000u); }
+
 NIBBLE_INLINE float hsum(F x) {
   float s[8];
   for (int i = 0; i < 8; ++i) s[i] = x[i] + x[i + 8];
@@ -68,11 +70,6 @@ NIBBLE_INLINE F load_bf16(const uint16_t* p) {
   U u{};
   for (int i = 0; i < 16; ++i) u[i] = uint32_t(p[i]) << 16;
   return (F)u;
-}
-NIBBLE_INLINE F round_bf16(F x) {
-  const U size = (U)x & 0x7fffffffu, top = U{} + 0x7fff0000u;  // a NaN, which stays one
-  const U rounded = (size + 0x7fffu + (size >> 16 & 1u)) & 0xffff0000u;
-  return (F)(((U)x & 0x80000000u) | (rounded < top ? rounded : top));
 }
 NIBBLE_INLINE void store_fp16(uint16_t* p, F x) {
   const U u = (U)x, sign = (u >> 16) & 0x8000u, rest = u & 0x7fffffffu;
@@ -124,7 +121,8 @@ NIBBLE_INLINE Codes move_bits(Codes c, int by, int mask) {
   for (int i = 0; i < 64; ++i) c.at[i] = uint8_t((by > 0 ? c.at[i] << by : c.at[i] >> -by) & mask);
   return c;
 }
-NIBBLE_INLINE Codes either(Codes x, Codes y) {
+NIBBLE_INLINE Codes merge_bits(Codes x, const Codes& c, int by, int mask) {
+  const Codes y = move_bits(c, by, mask);
   for (int i = 0; i < 64; ++i) x.at[i] |= y.at[i];
   return x;
 }
@@ -143,7 +141,7 @@ struct DotWide {
   using Input = int8_t;
   static constexpr int kShift = 0, kSteps = 2, kTokens = 4;
   static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
-  NIBBLE_METHOD static const Codes& operand(int step, const Codes& c0, const Codes& c1) {
+  NIBBLE_METHOD static Codes operand(int step, const Codes& c0, const Codes& c1) {
     return step == 0 ? c0 : c1;
   }
   I sum;
@@ -171,7 +169,7 @@ struct CodeScale {
     return c;
   }
 };
-inline constexpr int kTile = 4;
+inline constexpr int kTile = 4, kTilePanels = 1;
 
 }  // namespace nibble::NIBBLE_ISA
 

@@ -6,6 +6,13 @@
 
 namespace nibble::NIBBLE_ISA {
 
+/// What fp16 can hold, as bf16, to nearest even: beside 1.5 * 2^16 of its own powers of two there
+/// is room for the 8 bits that stay. A zero loses its sign, which no sum shows.
+NIBBLE_INLINE F round_bf16(F x) {
+  const F power = min(power_of_two(x), splat(0x1p16f));  // infinity stays one, and so does a NaN
+  return fma(power, splat(-0x1.8p16f), fma(power, splat(0x1.8p16f), x));
+}
+
 struct StepBf16 {
   static constexpr int kColumns = 1;
   template <class Panel>

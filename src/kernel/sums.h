@@ -5,15 +5,6 @@
 
 namespace nibble::NIBBLE_ISA {
 
-/// Group q of 4 columns in a plane of kBits bits, its bits moved up to bit `to`.
-template <int kBits>
-NIBBLE_INLINE Codes plane_group(const uint8_t* plane, int q, int to) {
-  constexpr int kGroups = 8 / kBits;
-  const Codes piece = load_codes(plane + q / kGroups * 64);
-  if constexpr (kBits == 8) return piece;
-  return move_bits(piece, to - q % kGroups * kBits, ((1 << kBits) - 1) << to);
-}
-
 /// Reads the codes of 16 rows x 8 columns, the g-th of a unit.
 template <Packing kPacking>
 struct Reader {
@@ -23,12 +14,19 @@ struct Reader {
   NIBBLE_METHOD void read(const uint8_t* unit, int g, Codes& c0, Codes& c1) const {
     c0 = group(unit, 2 * g), c1 = group(unit, 2 * g + 1);
   }
+  /// Group q of 4 columns.
   NIBBLE_METHOD static Codes group(const uint8_t* unit, int q) {
-    const Codes low = plane_group<kPlanes.low>(unit, q, 0);
-    if constexpr (kPlanes.high == 0)
+    constexpr int kLow = kPlanes.low, kHigh = kPlanes.high, kInLow = 8 / kLow;
+    const Codes piece = load_codes(unit + q / kInLow * 64);
+    if constexpr (kLow == 8) return piece;
+    const Codes low = move_bits(piece, -(q % kInLow * kLow), (1 << kLow) - 1);
+    if constexpr (kHigh == 0) {
       return low;
-    else
-      return either(low, plane_group<kPlanes.high>(unit + 64 * kPlanes.low, q, kPlanes.low));
+    } else {
+      constexpr int kInHigh = 8 / kHigh;
+      return merge_bits(low, load_codes(unit + 64 * kLow + q / kInHigh * 64),
+                        kLow - q % kInHigh * kHigh, ((1 << kHigh) - 1) << kLow);
+    }
   }
 };
 
@@ -40,23 +38,45 @@ NIBBLE_INLINE F load_number(const PackedView* w, const void* numbers, int64_t at
   return w->number == PackedView::kBf16 ? load_bf16(p) : load_fp16(p);
 }
 
-/// dot[t] += level * input over sub-block h of a unit, for T tokens.
-template <int T, int kSub, class Dot, class Reader>
-NIBBLE_INLINE void dot_sub(const Reader& reader, const uint8_t* unit, int h, const uint8_t* words,
-                           Dot (&dot)[T]) {
+/// dot[p][t] += level * input over sub-block h of a unit of P panels, for T tokens.
+template <int P, int T, int kSub, class Dot, class Reader>
+NIBBLE_INLINE void dot_sub(const Reader& reader, const uint8_t* const (&units)[P], int h,
+                           const uint8_t* words, Dot (&dot)[P][T]) {
   constexpr int kWords = 2 * int(sizeof(typename Dot::Input));  // of 8 columns
-#pragma GCC unroll 4
+#pragma GCC unroll 16
   for (int g = 0; g < kSub / 8; ++g) {
-    Codes c0, c1;
-    reader.read(unit, h * (kSub / 8) + g, c0, c1);
-#pragma GCC unroll 4
+    Codes c0[P], c1[P];
+    for (int p = 0; p < P; ++p) reader.read(units[p], h * (kSub / 8) + g, c0[p], c1[p]);
+#pragma GCC unroll 16
     for (int step = 0; step < Dot::kSteps; ++step) {
-      const auto& operand = Dot::operand(step, c0, c1);
+      decltype(Dot::operand(0, c0[0], c1[0])) operand[P];
+      for (int p = 0; p < P; ++p) operand[p] = Dot::operand(step, c0[p], c1[p]);
       const uint8_t* at = words + (g * kWords + step * (kWords / Dot::kSteps)) * 4 * T;
 #pragma GCC unroll 16
-      for (int t = 0; t < T; ++t) dot[t].add(operand, at + 4 * t, 4 * T);
+      for (int t = 0; t < T; ++t)
+        for (int p = 0; p < P; ++p) dot[p][t].add(operand[p], at + 4 * t, 4 * T);
     }
   }
+}
+
+/// block_sum[t] -= dmin * minimum * sum of inputs, of all sub-blocks of the block whose dmin is at
+/// `at`; `sums` has two of their sums in a word.
+template <int T>
+NIBBLE_INLINE void subtract_mins(const PackedView* w, int64_t at, const int32_t* sums,
+                                 F (&block_sum)[T]) {
+  const int64_t pairs = w->block / w->sub / 2;
+  const uint8_t* mins = w->sub_min + at * 2 * pairs;
+  I total[T];
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) total[t] = splat_int(0);
+  for (int64_t i = 0; i < pairs; ++i) {
+    const I pair = load_pairs(mins + i * 2 * kPanelRows);
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) total[t] = dot_pairs(total[t], pair, sums[i * T + t]);
+  }
+  const F less = mul(splat(-1), load_number(w, w->dmin, at));
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) block_sum[t] = fma(to_float(total[t]), less, block_sum[t]);
 }
 
 /// sum[t] += d * scale of inputs * (block_sum[t] - offset), for block `b` of a panel.
@@ -68,93 +88,102 @@ NIBBLE_INLINE void add_block(const PackedView* w, int64_t first, int64_t b, cons
   const int32_t* sums = in.sums + b * T;
   if (kOffset && w->zero) {
     const I zero_point = load_i8(w->zero + at);
+#pragma GCC unroll 16
     for (int t = 0; t < T; ++t)
       block_sum[t] = add(block_sum[t], to_float(mul_int(zero_point, splat_int(sums[t]))));
   }
   F d = load_number(w, w->d, at);
   if (kScaling != Scaling::block) d = mul(d, splat(w->unit));
 #pragma GCC unroll 16
-  for (int t = 0; t < T; ++t) sum[t] = fma(block_sum[t], mul(d, splat(scales[t])), sum[t]);
-  if (!kOffset || w->zero) return;
-  const F dmin = load_number(w, w->dmin, at);
-  if (kScaling == Scaling::block || !w->sub_min) {
-    for (int t = 0; t < T; ++t) {
-      float product;
-      memcpy(&product, sums + t, sizeof product);
-      sum[t] = fma(dmin, splat(product), sum[t]);
-    }
-    return;
-  }
-  const int64_t pairs = w->block / w->sub / 2;
-  const uint8_t* mins = w->sub_min + at * 2 * pairs;
-  sums = in.sums + b * pairs * T;
-  I total[T];
-  for (int t = 0; t < T; ++t) total[t] = splat_int(0);
-  for (int64_t i = 0; i < pairs; ++i) {
-    const I pair = load_pairs(mins + i * 2 * kPanelRows);
+  for (int t = 0; t < T; ++t) block_sum[t] = mul(block_sum[t], d);
+  const bool mins = kOffset && kScaling != Scaling::block && w->sub_min;
+  if (mins) subtract_mins<T>(w, at, in.sums + b * (w->block / w->sub / 2) * T, block_sum);
 #pragma GCC unroll 16
-    for (int t = 0; t < T; ++t) total[t] = dot_pairs(total[t], pair, sums[i * T + t]);
+  for (int t = 0; t < T; ++t) sum[t] = fma(block_sum[t], splat(scales[t]), sum[t]);
+  if (!kOffset || w->zero || mins) return;
+  const F dmin = load_number(w, w->dmin, at);
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) {
+    float product;
+    memcpy(&product, sums + t, sizeof product);
+    sum[t] = fma(dmin, splat(product), sum[t]);
   }
-  const F less = mul(splat(-1), dmin);
-  for (int t = 0; t < T; ++t) sum[t] = fma(to_float(total[t]), mul(less, splat(scales[t])), sum[t]);
 }
 
-/// sum += the product of units [begin, end) of a panel, whole blocks whose codes are at `codes`,
-/// with the 8-bit inputs of T tokens. Sums of integers, up to where a scale begins, are exact.
-template <int T, int kSub, Scaling kScaling, bool kOffset, class Dot, class Reader>
+/// sum[p] += the product of units [begin, end) of panel + p, whole blocks whose codes are at
+/// codes[p], with the 8-bit inputs of T tokens. Sums of integers, up to where a scale begins, are
+/// exact.
+template <int P, int T, int kSub, Scaling kScaling, bool kOffset, class Dot, class Reader>
 NIBBLE_INLINE void coded_tile(const PackedView* w, int64_t panel, const Reader& reader,
-                              const uint8_t* codes, int64_t begin, int64_t end,
-                              const TileInputs& in, F (&sum)[T]) {
+                              const uint8_t* (&codes)[P], int64_t begin, int64_t end,
+                              const TileInputs& in, F (&sum)[P][T]) {
   constexpr int kSubs = kUnitColumns / kSub;
   constexpr int64_t kWordBytes = kSub * int64_t(sizeof(typename Dot::Input)) * T;
   constexpr bool kWhole = kScaling == Scaling::whole;
-  const int64_t first = panel * (w->columns / w->block) * kPanelRows;
+  const int64_t blocks = w->columns / w->block * kPanelRows;
+  const int64_t first = panel * blocks;
   const int64_t units = kScaling == Scaling::block ? 1 : w->block / kUnitColumns;
-  const int8_t* sub_scale =
-      kScaling == Scaling::sub_blocks
-          ? w->sub_scale + first * (w->block / kSub) + begin * kSubs * kPanelRows
-          : nullptr;
+  const int64_t scales = blocks * (w->block / kSub);
+  const int8_t* sub_scale = kScaling == Scaling::sub_blocks
+                                ? w->sub_scale + panel * scales + begin * kSubs * kPanelRows
+                                : nullptr;
   const uint8_t* words = in.words + begin * kSubs * kWordBytes;
   const int32_t* lacks = in.lacks + (kWhole ? begin / units : begin * kSubs) * T;
   for (int64_t unit = begin; unit < end;) {
     const int64_t block = unit / units;
-    F block_sum[T];
-    for (int t = 0; t < T; ++t) block_sum[t] = zero();
-    Dot dot[T];
-    if constexpr (kWhole)
-      for (int t = 0; t < T; ++t) dot[t].start(lacks[t]);
-    for (int64_t i = 0; i < units; ++i, ++unit, codes += Reader::kUnitBytes) {
+    F block_sum[P][T];
+    Dot dot[P][T];
+    for (int p = 0; p < P; ++p)
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) {
+        block_sum[p][t] = zero();
+        if constexpr (kWhole) dot[p][t].start(lacks[t]);
+      }
+    for (int64_t i = 0; i < units; ++i, ++unit) {
       if constexpr (T == 1)
         for (int64_t k = 0; k < Reader::kUnitBytes; k += 64)
-          __builtin_prefetch(codes + kPrefetch + k);
+          __builtin_prefetch(codes[0] + kPrefetch + k);
 #pragma GCC unroll 2
       for (int h = 0; h < kSubs; ++h, words += kWordBytes) {
         if constexpr (!kWhole)
-          for (int t = 0; t < T; ++t) dot[t].start(lacks[t]);
-        dot_sub<T, kSub>(reader, codes, h, words, dot);
+#pragma GCC unroll 16
+          for (int t = 0; t < T; ++t)
+            for (int p = 0; p < P; ++p) dot[p][t].start(lacks[t]);
+        dot_sub<P, T, kSub>(reader, codes, h, words, dot);
         if constexpr (kWhole) {
-          for (int t = 0; t < T; ++t) dot[t].settle();
+          for (auto& panel_dots : dot)
+            for (Dot& each : panel_dots) each.settle();
           continue;
         }
-        F scale = zero();
-        if constexpr (kScaling == Scaling::sub_blocks)
-          scale = to_float(load_i8(sub_scale)), sub_scale += kPanelRows;
+        for (int p = 0; p < P; ++p) {
+          F scale = zero();
+          if constexpr (kScaling == Scaling::sub_blocks)
+            scale = to_float(load_i8(sub_scale + p * scales));
 #pragma GCC unroll 16
-        for (int t = 0; t < T; ++t) {
-          const F total = to_float(dot[t].total(lacks[t]));
-          block_sum[t] = kScaling == Scaling::block ? total : fma(total, scale, block_sum[t]);
+          for (int t = 0; t < T; ++t) {
+            const F total = to_float(dot[p][t].total(lacks[t]));
+            block_sum[p][t] =
+                kScaling == Scaling::block ? total : fma(total, scale, block_sum[p][t]);
+          }
+          if constexpr (kScaling == Scaling::block)
+            add_block<T, kSub, kScaling, kOffset>(w, first + p * blocks, unit * kSubs + h, in,
+                                                  block_sum[p], sum[p]);
         }
         lacks += T;
-        if constexpr (kScaling == Scaling::block)
-          add_block<T, kSub, kScaling, kOffset>(w, first, unit * kSubs + h, in, block_sum, sum);
+        if constexpr (kScaling == Scaling::sub_blocks) sub_scale += kPanelRows;
       }
+      for (const uint8_t*& each : codes) each += Reader::kUnitBytes;
     }
     if constexpr (kWhole) {
-      for (int t = 0; t < T; ++t) block_sum[t] = to_float(dot[t].total(lacks[t]));
+      for (int p = 0; p < P; ++p)
+#pragma GCC unroll 16
+        for (int t = 0; t < T; ++t) block_sum[p][t] = to_float(dot[p][t].total(lacks[t]));
       lacks += T;
     }
     if constexpr (kScaling != Scaling::block)
-      add_block<T, kSub, kScaling, kOffset>(w, first, block, in, block_sum, sum);
+      for (int p = 0; p < P; ++p)
+        add_block<T, kSub, kScaling, kOffset>(w, first + p * blocks, block, in, block_sum[p],
+                                              sum[p]);
   }
 }
 

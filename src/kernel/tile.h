@@ -112,11 +112,9 @@ template <int Widest = kTile, class Fn>
 NIBBLE_INLINE void for_tiles(int64_t count, const Fn& f) {
   int64_t i = 0;
   for (; i + Widest <= count; i += Widest) {
-    if (Widest > 8 && count - i >= 16 && count - i < Widest + 8) break;  // two of 8
+    if (Widest > 4 && count - i == 8) break;  // two of 4
     f(i, Count<Widest>());
   }
-  if constexpr (Widest > 8)
-    for (; i + 8 <= count; i += 8) f(i, Count<8>());
   if constexpr (Widest > 4)
     for (; i + 4 <= count; i += 4) f(i, Count<4>());
   if constexpr (Widest > 2)
@@ -127,7 +125,7 @@ NIBBLE_INLINE void for_tiles(int64_t count, const Fn& f) {
 
 /// Panels whose sums with T tokens go together: few sums would wait for each other.
 template <int T>
-inline constexpr int kPanelsOf = T >= 4 ? 1 : 4 / T;
+inline constexpr int kPanelsOf = T >= 4 ? kTilePanels : 4 / T;
 inline constexpr int64_t kPanelGroup = 4;
 
 /// Writes the rows of a panel that exist.
@@ -141,13 +139,13 @@ NIBBLE_INLINE void store_rows(const PackedView* w, const Work* work, int64_t pan
   memcpy(out, all, size_t(rows) * sizeof(float));
 }
 
-inline constexpr int64_t kTileColumns = 256;  // a decoded tile is 16 KiB: half of a first cache
+inline constexpr int64_t kTileColumns = 256;  // a decoded tile of a panel is 16 KiB
 /// Up to here, weights are decoded in registers for each tile of tokens.
 inline constexpr int64_t kFewTokens = kTile > 4 ? kTile : 4;
 
-/// Floats of scratch for products in float32: a decoded tile, sums, and the inputs arranged.
+/// Floats of scratch for products in float32: decoded tiles, sums, and the inputs arranged.
 NIBBLE_INLINE int64_t dense_scratch(const PackedView* w, int64_t tokens) {
-  return kPanelRows * (kTileColumns + tokens) + tokens * w->columns;
+  return kTilePanels * kPanelRows * (kTileColumns + tokens) + tokens * w->columns;
 }
 
 /// Fetches what will be read when the present columns are done with. Reading it then, at once,
@@ -170,33 +168,52 @@ NIBBLE_INLINE const float* arrange_values(const float* values, int64_t columns, 
   return out;
 }
 
+/// Adds the products of P panels of a tile [P][kTileColumns][16], which are columns from `begin` on
+/// of the inputs, to sums [P][tokens][16]; after the last columns they are written out.
+template <class Step, int P>
+NIBBLE_INLINE void multiply_tile(const PackedView* w, const Work* work, int64_t panel,
+                                 const float* tile, const float* x, int64_t begin, int64_t end,
+                                 float* sums) {
+  const int64_t tokens = work->token_end - work->token_begin, columns = w->columns / Step::kColumns;
+  for_tiles(
+      tokens, [&](int64_t t, auto count) __attribute__((always_inline)) {
+        constexpr int n = decltype(count)::n;
+        PanelF32 panels[P];
+        F sum[P][n];
+        for (int p = 0; p < P; ++p) {
+          panels[p] = {tile + p * kTileColumns * kPanelRows, kPanelRows};
+          for (int i = 0; i < n; ++i)
+            sum[p][i] = begin == 0 ? zero() : load(sums + (p * tokens + t + i) * kPanelRows);
+        }
+        dense_tile<n, Step>(panels, end - begin, x + t * columns + begin * n, 1, n, sum);
+        for (int p = 0; p < P; ++p)
+          for (int i = 0; i < n; ++i) {
+            if (end < columns)
+              store(sums + (p * tokens + t + i) * kPanelRows, sum[p][i]);
+            else
+              store_rows(w, work, panel + p, work->token_begin + t + i, sum[p][i]);
+          }
+      });
+}
+
 /// Products in float32 with weights that `decode` writes as tiles [steps][16].
 template <class Step, class Decode>
 NIBBLE_INLINE void multiply_decoded(const PackedView* w, const float* values, const Work* work,
                                     const Decode& decode) {
   const int64_t tokens = work->token_end - work->token_begin, columns = w->columns / Step::kColumns;
   float* tile = static_cast<float*>(work->scratch);
-  float* sums = tile + kPanelRows * kTileColumns;
-  const float* x = arrange_values(values, columns, work, sums + tokens * kPanelRows);
-  for (int64_t panel = work->panel_begin; panel < work->panel_end; ++panel) {
+  float* sums = tile + kTilePanels * kPanelRows * kTileColumns;
+  const float* x = arrange_values(values, columns, work, sums + kTilePanels * tokens * kPanelRows);
+  for (int64_t panel = work->panel_begin, next; panel < work->panel_end; panel = next) {
+    next = panel + kTilePanels < work->panel_end ? panel + kTilePanels : work->panel_end;
     for (int64_t begin = 0; begin < columns; begin += kTileColumns) {
       const int64_t end = begin + kTileColumns < columns ? begin + kTileColumns : columns;
-      decode(panel, begin, end, tile);
-      for_tiles(
-          tokens, [&](int64_t t, auto count) __attribute__((always_inline)) {
-            constexpr int n = decltype(count)::n;
-            F sum[1][n];
-            for (int i = 0; i < n; ++i)
-              sum[0][i] = begin == 0 ? zero() : load(sums + (t + i) * kPanelRows);
-            const PanelF32 panels[1] = {{tile, kPanelRows}};
-            dense_tile<n, Step>(panels, end - begin, x + t * columns + begin * n, 1, n, sum);
-            for (int i = 0; i < n; ++i) {
-              if (end < columns)
-                store(sums + (t + i) * kPanelRows, sum[0][i]);
-              else
-                store_rows(w, work, panel, work->token_begin + t + i, sum[0][i]);
-            }
-          });
+      for (int64_t p = panel; p < next; ++p)
+        decode(p, begin, end, tile + (p - panel) * kTileColumns * kPanelRows);
+      if (next - panel == kTilePanels)
+        multiply_tile<Step, kTilePanels>(w, work, panel, tile, x, begin, end, sums);
+      else
+        multiply_tile<Step, 1>(w, work, panel, tile, x, begin, end, sums);
     }
   }
 }

@@ -248,32 +248,57 @@ float soften(float* scores, int64_t begin, int64_t end, int64_t seen) {
 
 /// What attention keeps in its scratch.
 struct AttendRows {
-  int64_t rows, seen;        // tokens * group, positions in whole panels
-  int64_t first, last;       // positions that any token sees, first in whole panels
-  float *scores, *q, *tail;  // [rows][seen], [rows][head_dim], [seen][16]
+  int64_t rows, seen;   // tokens * group, positions in whole panels
+  int64_t first, last;  // positions that any token sees, first in whole panels
+  float *scores, *q;    // [rows][seen], [rows][head_dim]
+  float *mixed, *tail;  // [rows][head_dim], [seen][16]
+  float* wide;          // [kAttendStep][head_dim]: keys or values
 };
+
+/// Whether numbers of the cache are widened once, not anew for every tile of rows.
+template <class Cache>
+NIBBLE_INLINE bool widens(const AttendRows& r) {
+  return sizeof(typename Cache::Value) < sizeof(float) && r.rows > kTile;
+}
+
+/// Scores with the keys of `count` panels from position p on; panel_at(i) is the i-th of them.
+template <class PanelAt>
+NIBBLE_INLINE void score_step(const AttendArgs* a, const AttendRows& r, int64_t p, int64_t count,
+                              const PanelAt& panel_at) {
+  for_tiles(
+      r.rows, [&](int64_t row, auto n) __attribute__((always_inline)) {
+        constexpr int kRows = decltype(n)::n;
+        for_tiles<kPanelsOf<kRows>>(
+            count, [&](int64_t k, auto panel_count) __attribute__((always_inline)) {
+              constexpr int kPanels = decltype(panel_count)::n;
+              decltype(panel_at(0)) keys[kPanels];
+              for (int i = 0; i < kPanels; ++i) keys[i] = panel_at(k + i);
+              score_tile<kRows>(a, keys, r.q + row * a->head_dim,
+                                r.scores + row * r.seen + p + k * kPanelRows, r.seen);
+            });
+      });
+}
 
 template <class Cache>
 NIBBLE_INLINE void score_all(const AttendArgs* a, const AttendRows& r) {
-  using Panel = typename Cache::Panel;
-  constexpr int64_t kStep = kPanelGroup * kPanelRows;
-  for (int64_t p = r.first; p < r.seen; p += kStep)
-    for_tiles(
-        r.rows, [&](int64_t row, auto count) __attribute__((always_inline)) {
-          constexpr int n = decltype(count)::n;
-          for_tiles<kPanelsOf<n>>((r.seen - p < kStep ? r.seen - p : kStep) / kPanelRows,
-                                  [&](int64_t k, auto panel_count) __attribute__((always_inline)) {
-                                    constexpr int panels = decltype(panel_count)::n;
-                                    const int64_t position = p + k * kPanelRows;
-                                    Panel keys[panels];
-                                    for (int i = 0; i < panels; ++i)
-                                      keys[i] = {at_position<typename Cache::Value>(
-                                                     a, a->key_offset, position + i * kPanelRows),
-                                                 kPanelRows};
-                                    score_tile<n>(a, keys, r.q + row * a->head_dim,
-                                                  r.scores + row * r.seen + position, r.seen);
-                                  });
-        });
+  using Value = typename Cache::Value;
+  const int64_t size = kPanelRows * a->head_dim;
+  for (int64_t p = r.first; p < r.seen; p += kAttendStep) {
+    const int64_t count = (r.seen - p < kAttendStep ? r.seen - p : kAttendStep) / kPanelRows;
+    const auto keys = [&](int64_t i) {
+      return at_position<Value>(a, a->key_offset, p + i * kPanelRows);
+    };
+    if (widens<Cache>(r)) {
+      for (int64_t i = 0; i < count; ++i) Cache::widen(keys(i), r.wide + i * size, size);
+      score_step(a, r, p, count, [&](int64_t i) {
+        return PanelF32{r.wide + i * size, kPanelRows};
+      });
+    } else {
+      score_step(a, r, p, count, [&](int64_t i) {
+        return typename Cache::Panel{keys(i), kPanelRows};
+      });
+    }
+  }
 }
 
 /// Writes `width` dimensions of `row` from d on, divided by what q holds of it.
@@ -285,38 +310,54 @@ NIBBLE_INLINE void store_mix(const AttendArgs* a, const AttendRows& r, int64_t r
          size_t(width) * sizeof(float));
 }
 
-/// Mixes whole lanes of the values of all positions, of four times 16 dimensions at once.
+/// Adds the values of positions [begin, end) to what is mixed; panel_at(d) is that of the 16
+/// dimensions from d on.
+template <class PanelAt>
+NIBBLE_INLINE void mix_step(const AttendArgs* a, const AttendRows& r, int64_t begin, int64_t end,
+                            const PanelAt& panel_at) {
+  const int64_t dim = a->head_dim;
+  for_tiles(
+      r.rows, [&](int64_t row, auto n) __attribute__((always_inline)) {
+        constexpr int kRows = decltype(n)::n;
+        for_tiles<kPanelsOf<kRows>>(
+            dim / kLanes, [&](int64_t k, auto panel_count) __attribute__((always_inline)) {
+              constexpr int kPanels = decltype(panel_count)::n;
+              decltype(panel_at(0)) values[kPanels];
+              F sum[kPanels][kRows];
+              float* const mixed = r.mixed + row * dim + k * kLanes;
+              for (int i = 0; i < kPanels; ++i) {
+                values[i] = panel_at((k + i) * kLanes);
+                for (int j = 0; j < kRows; ++j)
+                  sum[i][j] = begin == r.first ? zero() : load(mixed + j * dim + i * kLanes);
+              }
+              dense_tile<kRows>(values, end - begin, r.scores + row * r.seen + begin, r.seen, 1,
+                                sum);
+              for (int i = 0; i < kPanels; ++i)
+                for (int j = 0; j < kRows; ++j) store(mixed + j * dim + i * kLanes, sum[i][j]);
+            });
+      });
+}
+
+/// Mixes whole lanes of the values of all positions, a page at a time.
 template <class Cache>
 NIBBLE_INLINE void mix_lanes(const AttendArgs* a, const AttendRows& r) {
-  using Panel = typename Cache::Panel;
-  const int64_t dim = a->head_dim, lanes = dim / kLanes;
-  for (int64_t first = 0; first < lanes; first += kPanelGroup)
-    for_tiles(
-        r.rows, [&](int64_t row, auto count) __attribute__((always_inline)) {
-          constexpr int n = decltype(count)::n;
-          for_tiles<kPanelsOf<n>>(
-              lanes - first < kPanelGroup ? lanes - first : kPanelGroup,
-              [&](int64_t k, auto panel_count) __attribute__((always_inline)) {
-                constexpr int panels = decltype(panel_count)::n;
-                const int64_t d = (first + k) * kLanes;
-                F sum[panels][n];
-                for (int i = 0; i < panels; ++i)
-                  for (int j = 0; j < n; ++j) sum[i][j] = zero();
-                for (int64_t p = r.first, end; p < r.last; p = end) {
-                  end = (p / kPagePositions + 1) * kPagePositions;
-                  if (end > r.last) end = r.last;
-                  Panel values[panels];
-                  for (int i = 0; i < panels; ++i)
-                    values[i] = {
-                        at_position<typename Cache::Value>(a, a->value_offset, p) + d + i * kLanes,
-                        dim};
-                  dense_tile<n>(values, end - p, r.scores + row * r.seen + p, r.seen, 1, sum);
-                }
-                for (int i = 0; i < panels; ++i)
-                  for (int j = 0; j < n; ++j)
-                    store_mix(a, r, row + j, d + i * kLanes, kLanes, sum[i][j]);
-              });
-        });
+  using Value = typename Cache::Value;
+  static_assert(kPagePositions <= kAttendStep);
+  const int64_t dim = a->head_dim;
+  for (int64_t p = r.first, end; p < r.last; p = end) {
+    end = (p / kPagePositions + 1) * kPagePositions;
+    if (end > r.last) end = r.last;
+    const Value* values = at_position<Value>(a, a->value_offset, p);
+    if (widens<Cache>(r)) {
+      Cache::widen(values, r.wide, (end - p) * dim);
+      mix_step(a, r, p, end, [&](int64_t d) { return PanelF32{r.wide + d, dim}; });
+    } else {
+      mix_step(a, r, p, end, [&](int64_t d) { return typename Cache::Panel{values + d, dim}; });
+    }
+  }
+  for (int64_t row = 0; row < r.rows; ++row)
+    for (int64_t d = 0; d + kLanes <= dim; d += kLanes)
+      store_mix(a, r, row, d, kLanes, load(r.mixed + row * dim + d));
 }
 
 /// Mixes the dimensions that fill no lanes.
@@ -346,7 +387,8 @@ AttendRows attend_rows(const AttendArgs* a) {
   AttendRows r;
   r.rows = a->tokens * a->group, r.seen = (last + kPanelRows - 1) / kPanelRows * kPanelRows;
   r.first = first_token > 0 ? first_token / kPanelRows * kPanelRows : 0, r.last = last;
-  r.scores = a->scratch, r.q = r.scores + r.rows * r.seen, r.tail = r.q + r.rows * a->head_dim;
+  r.scores = a->scratch, r.q = r.scores + r.rows * r.seen, r.mixed = r.q + r.rows * a->head_dim;
+  r.tail = r.mixed + r.rows * a->head_dim, r.wide = r.tail + r.seen * kLanes;
   return r;
 }
 
@@ -447,18 +489,20 @@ void attend_coded(const AttendArgs* a) {
 }
 
 int64_t peak_int8(int64_t rounds) {
-  constexpr int kSums = DotSmall::kTokens;
+  constexpr int kSums = DotSmall::kTokens * kTilePanels;
   uint8_t bytes[64], x[4 * kSums];
   for (int i = 0; i < 64; ++i) bytes[i] = uint8_t(i % 16);
   for (int i = 0; i < 4 * kSums; ++i) x[i] = uint8_t(i);
   const Codes codes = load_codes(bytes);
   DotSmall dot[kSums];
-  for (auto& each : dot) each.start(0);
+#pragma GCC unroll 16
+  for (int t = 0; t < kSums; ++t) dot[t].start(0);
   for (int64_t round = 0; round < rounds; ++round)
 #pragma GCC unroll 16
     for (int t = 0; t < kSums; ++t) dot[t].add(codes, x + 4 * t, 0);
   F sum = zero();
-  for (auto& each : dot) sum = add(sum, to_float(each.total(0)));
+#pragma GCC unroll 16
+  for (int t = 0; t < kSums; ++t) sum = add(sum, to_float(dot[t].total(0)));
   volatile float used = hsum(sum);
   (void)used;
   return rounds * kSums * 2 * 64;
