@@ -95,7 +95,7 @@ NIBBLE_INLINE void for_scales(const PackedView* w, int64_t panel, int64_t begin,
 template <int kSub, Scaling kScaling, bool kOffset, class Dot, class Reader>
 void multiply_one(const PackedView* w, const InputView* input, const Work* work) {
   const Arranger<Dot, kSub, kScaling> arranger(w, input, work->scratch);
-  arranger.template arrange<1>(work->token_begin, 0, nullptr);
+  if (!work->arranged) arranger.template arrange<1>(work->token_begin, 0, nullptr);
   const TileInputs x = arranger.template tile<1>(work->token_begin, 0);
   const Reader reader(w);
   for (int64_t panel = work->panel_begin; panel < work->panel_end; ++panel) {
@@ -121,7 +121,7 @@ void multiply_many(const PackedView* w, const InputView* input, const Work* work
   const bool in_place = kBytes && !scales_codes;
   b.stride = (in_place ? columns : kChunk) * kPanelRows;
   const BytesProduct product = bytes_product(b.w);
-  product.arrange(b);
+  if (!work->arranged) product.arrange(b);
   const Reader reader(w);
   for (b.panel = work->panel_begin; b.panel < work->panel_end; b.panel += b.panels) {
     b.panels = work->panel_end - b.panel < kTilePanels ? work->panel_end - b.panel : kTilePanels;

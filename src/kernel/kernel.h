@@ -93,6 +93,7 @@ struct Work {
   float* out;          // out[t * out_stride + r], all rows of the matrix
   int64_t out_stride;  // floats
   void* scratch;       // 64-byte aligned, Kernel::scratch_bytes, one a thread
+  bool arranged;  // by the last call: the scratch holds what it made of the same tokens' inputs
 };
 
 struct Kernel {

@@ -1,6 +1,7 @@
 #include "kernel/matrix.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -485,6 +486,20 @@ void Input::take_integers(const InputRounding& rounding, float* values, ThreadPo
     values[i] = view.scales[i / 32] * float(view.codes[i]);
 }
 
+namespace {
+/// Of a thread, with what it was used for last.
+struct Scratch {
+  std::shared_ptr<std::byte> bytes;
+  std::int64_t size = 0, block = 0;
+  std::uint64_t product = 0;
+
+  void grow(std::int64_t wanted) {
+    if (size >= wanted) return;
+    bytes = allocate_large(std::size_t(wanted)), size = wanted, product = 0;
+  }
+};
+}  // namespace
+
 void Input::multiply(const Matrix& w, const float* bias, float* out, std::int64_t out_stride,
                      ThreadPool& pool) {
   NIBBLE_CHECK(w.columns() == view_.columns);
@@ -496,38 +511,42 @@ void Input::multiply(const Matrix& w, const float* bias, float* out, std::int64_
   }
   const InputView input = precision_ == Precision::exact ? view_ : rounded_for(w, pool);
 
-  // Tokens in blocks, for each of which a panel is expanded once; panels in groups small enough to
-  // keep all threads busy to the end, but with several tokens not so small that arranging their
-  // inputs counts.
-  constexpr std::int64_t kFewPanels = 24, kWholeTiles = 24;
+  // Tokens in blocks, for each of which a panel is expanded once; panels in groups, ever smaller
+  // ones, so that all threads end together. Several tokens in groups that are not so small that
+  // arranging their inputs counts.
+  constexpr std::int64_t kFewPanels = 24, kWholeTiles = 24, kTogether = 2;
   const std::int64_t threads = pool.size(), panels = (w.rows() + kPanelRows - 1) / kPanelRows;
   const std::int64_t blocks = (view_.tokens + kTokenBlock - 1) / kTokenBlock;
   const std::int64_t share = (view_.tokens + blocks - 1) / blocks;
   const std::int64_t tokens = (share + kWholeTiles - 1) / kWholeTiles * kWholeTiles;
-  const bool one = view_.tokens == 1;
-  const std::int64_t wanted = threads == 1 ? 1 : threads * (one ? 4 : 12);
-  const std::int64_t most =
-      one ? panels : threads * std::max<std::int64_t>(1, panels / kFewPanels / threads);
-  const std::int64_t groups = std::min({panels, most, (wanted + blocks - 1) / blocks});
+  const std::int64_t least = view_.tokens == 1 ? 1 : kFewPanels;
+  const std::int64_t groups =
+      threads == 1 ? 1 : std::clamp<std::int64_t>(panels / least, 1, 4 * threads);
+  const auto first_panel = [&](std::int64_t group) {
+    const std::int64_t left = groups - group;
+    const std::int64_t panel = panels - panels * left * left / (groups * groups);
+    return left == 0 ? panels : panel / kTogether * kTogether;
+  };
   const std::int64_t scratch_bytes =
       w.kernel().scratch_bytes(&w.view(), std::min(view_.tokens, tokens));
+  static std::atomic<std::uint64_t> products = 0;
+  const std::uint64_t product = ++products;
   pool.run(blocks * groups, 1, [&](std::int64_t begin, std::int64_t end) {
-    static thread_local std::shared_ptr<std::byte> scratch;
-    static thread_local std::int64_t scratch_size = 0;
-    if (scratch_size < scratch_bytes) {
-      scratch = allocate_large(std::size_t(scratch_bytes));
-      scratch_size = scratch_bytes;
-    }
+    static thread_local Scratch scratch;
+    scratch.grow(scratch_bytes);
     for (std::int64_t i = begin; i < end; ++i) {
       const std::int64_t group = i % groups, block = i / groups;
-      const Work work{.panel_begin = panels * group / groups,
-                      .panel_end = panels * (group + 1) / groups,
+      const Work work{.panel_begin = first_panel(group),
+                      .panel_end = first_panel(group + 1),
                       .token_begin = std::min(view_.tokens, block * tokens),
                       .token_end = std::min(view_.tokens, (block + 1) * tokens),
                       .out = out,
                       .out_stride = out_stride,
-                      .scratch = scratch.get()};
+                      .scratch = scratch.bytes.get(),
+                      .arranged = scratch.product == product && scratch.block == block};
+      if (work.panel_begin == work.panel_end) continue;
       w.kernel().multiply(&w.view(), &input, &work);
+      scratch.product = product, scratch.block = block;
     }
   });
   if (bias)

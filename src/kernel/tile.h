@@ -161,6 +161,7 @@ NIBBLE_INLINE const float* arrange_values(const float* values, int64_t columns, 
   const int64_t tokens = work->token_end - work->token_begin;
   const float* x = values + work->token_begin * columns;
   if (tokens == 1) return x;
+  if (work->arranged) return out;
   for_tiles(tokens, [&](int64_t t, auto count) {
     interleave(x + t * columns, columns * int64_t(sizeof(float)), decltype(count)::n, columns,
                out + t * columns);

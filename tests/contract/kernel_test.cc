@@ -137,7 +137,11 @@ class Problem {
     void* aligned = scratch.data();
     std::size_t space = scratch.size();
     std::align(64, needed, aligned, space);
-    const Work work{0, panels, first_token(), shape.tokens, out.data(), stride, aligned};
+    // Two parts: inputs that the first arranged serve the second.
+    const std::int64_t middle = panels / 2;
+    Work work{0, middle, first_token(), shape.tokens, out.data(), stride, aligned, false};
+    if (middle > 0) matrix.kernel().multiply(&matrix.view(), &view, &work);
+    work.panel_begin = middle, work.panel_end = panels, work.arranged = middle > 0;
     matrix.kernel().multiply(&matrix.view(), &view, &work);
     for (std::int64_t t = 0; t < shape.tokens; ++t)
       for (std::int64_t r = 0; r < stride; ++r)
