@@ -16,7 +16,7 @@ import sys
 FORMATS = "f16 q8_0 q4_0 q2_k q3_k q4_k q5_k q6_k iq2_xs iq3_xxs iq4_xs".split()
 ISAS = "avx2 avx512 avx512vnni avx512bf16 neon".split()
 TOKENS = (1, 24)
-PANELS = {1: 4, 24: 1}  # of 16 rows, and twice as many
+PANELS = {1: 4, 24: 2}  # of 16 rows, and twice as many; several tokens take two at a time
 COLUMNS = 2048  # of random_matrix.h
 
 
