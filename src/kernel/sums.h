@@ -120,10 +120,10 @@ NIBBLE_INLINE void coded_tile(const PackedView* w, int64_t panel, const Reader& 
   constexpr int kSubs = kUnitColumns / kSub;
   constexpr int64_t kWordBytes = kSub * int64_t(sizeof(typename Dot::Input)) * T;
   constexpr bool kWhole = kScaling == Scaling::whole;
-  const int64_t blocks = w->columns / w->block * kPanelRows;
+  const int64_t blocks = w->columns / w->block * kPanelRows;  // of a panel in d
   const int64_t first = panel * blocks;
   const int64_t units = kScaling == Scaling::block ? 1 : w->block / kUnitColumns;
-  const int64_t scales = blocks * (w->block / kSub);
+  const int64_t scales = blocks * (w->block / kSub);  // of a panel in sub_scale
   const int8_t* sub_scale = kScaling == Scaling::sub_blocks
                                 ? w->sub_scale + panel * scales + begin * kSubs * kPanelRows
                                 : nullptr;
