@@ -133,7 +133,8 @@ class Problem {
     std::vector<float> out(std::size_t(shape.tokens * stride), kCanary);
     const auto needed =
         std::size_t(matrix.kernel().scratch_bytes(&matrix.view(), shape.tokens - first_token()));
-    std::vector<std::byte> scratch(needed + 64);
+    constexpr std::byte kUntouched{0xa5};
+    std::vector<std::byte> scratch(needed + 1024, kUntouched);
     void* aligned = scratch.data();
     std::size_t space = scratch.size();
     std::align(64, needed, aligned, space);
@@ -143,6 +144,9 @@ class Problem {
     if (middle > 0) matrix.kernel().multiply(&matrix.view(), &view, &work);
     work.panel_begin = middle, work.panel_end = panels, work.arranged = middle > 0;
     matrix.kernel().multiply(&matrix.view(), &view, &work);
+    for (const std::byte* after = static_cast<std::byte*>(aligned) + needed;
+         after < scratch.data() + scratch.size(); ++after)
+      EXPECT_EQ(*after, kUntouched) << "beyond the scratch";
     for (std::int64_t t = 0; t < shape.tokens; ++t)
       for (std::int64_t r = 0; r < stride; ++r)
         if (r >= shape.rows || t < first_token()) {
