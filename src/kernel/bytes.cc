@@ -30,24 +30,15 @@ NIBBLE_INLINE void multiply_panels(const BytesWork& b) {
       b.work, [&](int64_t t, auto count) __attribute__((always_inline)) {
         constexpr int n = decltype(count)::n;
         const int64_t token = b.work->token_begin + t;
-        float* const sums = b.sums + t * kPanelRows;
+        float* const kept = b.sums + t * kPanelRows;
         const uint8_t* codes[P];
+        for (int p = 0; p < P; ++p) codes[p] = b.codes + p * b.stride;
         F sum[P][n];
-        for (int p = 0; p < P; ++p) {
-          codes[p] = b.codes + p * b.stride;
-          for (int i = 0; i < n; ++i)
-            sum[p][i] = b.begin == 0 ? zero() : load(sums + p * stride + i * kPanelRows);
-        }
+        load_sums(kept, stride, b.begin == 0, sum);
         coded_tile<P, n, kSub, kScaling, kOffset, Dot>(b.w, b.panel, reader, codes,
                                                        b.begin / kUnitColumns, b.end / kUnitColumns,
                                                        arranger.template tile<n>(token, t), sum);
-        for (int p = 0; p < P; ++p)
-          for (int i = 0; i < n; ++i) {
-            if (b.end < b.w->columns)
-              store(sums + p * stride + i * kPanelRows, sum[p][i]);
-            else
-              store_rows(b.w, b.work, b.panel + p, token + i, sum[p][i]);
-          }
+        put_sums(b.w, b.work, b.panel, token, kept, stride, b.end == b.w->columns, sum);
       });
 }
 

@@ -91,19 +91,22 @@ NIBBLE_INLINE void for_scales(const PackedView* w, int64_t panel, int64_t begin,
   }
 }
 
-/// With one token codes are read where they lie: memory is the limit.
-template <int kSub, Scaling kScaling, bool kOffset, class Dot, class Reader>
-void multiply_one(const PackedView* w, const InputView* input, const Work* work) {
-  const Arranger<Dot, kSub, kScaling> arranger(w, input, work->scratch);
-  if (!work->arranged) arranger.template arrange<1>(work->token_begin, 0, nullptr);
-  const TileInputs x = arranger.template tile<1>(work->token_begin, 0);
+/// With T tokens, few, codes are read where they lie: with one memory is the limit, and with up to
+/// four expanding costs more than it saves.
+template <int T, int kSub, Scaling kScaling, bool kOffset, class Dot, class Reader>
+void multiply_direct(const PackedView* w, const InputView* input, const Work* work) {
+  uint8_t* const wide = static_cast<uint8_t*>(work->scratch);
+  const Arranger<Dot, kSub, kScaling> arranger(w, input, wide + (T > 1 ? spare_bytes(w) : 0));
+  if (!work->arranged) arranger.template arrange<T>(work->token_begin, 0, wide);
+  const TileInputs x = arranger.template tile<T>(work->token_begin, 0);
   const Reader reader(w);
   for (int64_t panel = work->panel_begin; panel < work->panel_end; ++panel) {
     const int64_t units = w->columns / kUnitColumns;
     const uint8_t* codes[] = {w->weights + panel * units * Reader::kUnitBytes};
-    F sum[1][1] = {{zero()}};
-    coded_tile<1, 1, kSub, kScaling, kOffset, Dot>(w, panel, reader, codes, 0, units, x, sum);
-    store_rows(w, work, panel, work->token_begin, sum[0][0]);
+    F sum[1][T];
+    for (F& each : sum[0]) each = zero();
+    coded_tile<1, T, kSub, kScaling, kOffset, Dot>(w, panel, reader, codes, 0, units, x, sum);
+    for (int t = 0; t < T; ++t) store_rows(w, work, panel, work->token_begin + t, sum[0][t]);
   }
 }
 
@@ -148,10 +151,18 @@ void multiply_many(const PackedView* w, const InputView* input, const Work* work
 
 template <class Dot, class Reader>
 void multiply_coded(const PackedView* w, const InputView* input, const Work* work) {
-  if (work->token_end - work->token_begin > 1) return multiply_many<Reader>(w, input, work);
+  const int64_t tokens = work->token_end - work->token_begin;
+  if (tokens > 4) return multiply_many<Reader>(w, input, work);
   for_scaling(w, [&](auto sub, auto scaling, auto offset) {
-    multiply_one<decltype(sub)::n, decltype(scaling)::value, decltype(offset)::value, Dot, Reader>(
-        w, input, work);
+    constexpr int kSub = decltype(sub)::n;
+    constexpr Scaling kScaling = decltype(scaling)::value;
+    constexpr bool kOffset = decltype(offset)::value;
+    constexpr decltype(Kernel::multiply) kDirect[] = {
+        multiply_direct<1, kSub, kScaling, kOffset, Dot, Reader>,
+        multiply_direct<2, kSub, kScaling, kOffset, Dot, Reader>,
+        multiply_direct<3, kSub, kScaling, kOffset, Dot, Reader>,
+        multiply_direct<4, kSub, kScaling, kOffset, Dot, Reader>};
+    kDirect[tokens - 1](w, input, work);
   });
 }
 

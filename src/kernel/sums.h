@@ -140,7 +140,7 @@ NIBBLE_INLINE void coded_tile(const PackedView* w, int64_t panel, const Reader& 
         if constexpr (kWhole) dot[p][t].start(lacks[t]);
       }
     for (int64_t i = 0; i < units; ++i, ++unit) {
-      if constexpr (T == 1)
+      if constexpr (P == 1 && T <= 4)
         for (int64_t k = 0; k < Reader::kUnitBytes; k += 64)
           __builtin_prefetch(codes[0] + kPrefetch + k);
 #pragma GCC unroll 2

@@ -139,6 +139,27 @@ NIBBLE_INLINE void store_rows(const PackedView* w, const Work* work, int64_t pan
   memcpy(out, all, size_t(rows) * sizeof(float));
 }
 
+/// Takes up the sums of P panels and T tokens, `stride` floats from one panel to the next, 0 before
+/// the first columns.
+template <int P, int T>
+NIBBLE_INLINE void load_sums(const float* from, int64_t stride, bool first, F (&sum)[P][T]) {
+  for (int p = 0; p < P; ++p)
+    for (int t = 0; t < T; ++t)
+      sum[p][t] = first ? zero() : load(from + p * stride + t * kPanelRows);
+}
+/// Puts them back, or after the last columns writes them out as those of tokens from `token` on.
+template <int P, int T>
+NIBBLE_INLINE void put_sums(const PackedView* w, const Work* work, int64_t panel, int64_t token,
+                            float* to, int64_t stride, bool last, const F (&sum)[P][T]) {
+  for (int p = 0; p < P; ++p)
+    for (int t = 0; t < T; ++t) {
+      if (last)
+        store_rows(w, work, panel + p, token + t, sum[p][t]);
+      else
+        store(to + p * stride + t * kPanelRows, sum[p][t]);
+    }
+}
+
 inline constexpr int64_t kTileColumns = 256;  // a decoded tile of a panel is 16 KiB
 /// Up to here, weights are decoded in registers for each tile of tokens.
 inline constexpr int64_t kFewTokens = kTile > 4 ? kTile : 4;
@@ -180,20 +201,13 @@ NIBBLE_INLINE void multiply_tile(const PackedView* w, const Work* work, int64_t 
       tokens, [&](int64_t t, auto count) __attribute__((always_inline)) {
         constexpr int n = decltype(count)::n;
         PanelF32 panels[P];
+        for (int p = 0; p < P; ++p) panels[p] = {tile + p * kTileColumns * kPanelRows, kPanelRows};
         F sum[P][n];
-        for (int p = 0; p < P; ++p) {
-          panels[p] = {tile + p * kTileColumns * kPanelRows, kPanelRows};
-          for (int i = 0; i < n; ++i)
-            sum[p][i] = begin == 0 ? zero() : load(sums + (p * tokens + t + i) * kPanelRows);
-        }
+        float* const kept = sums + t * kPanelRows;
+        load_sums(kept, tokens * kPanelRows, begin == 0, sum);
         dense_tile<n, Step>(panels, end - begin, x + t * columns + begin * n, 1, n, sum);
-        for (int p = 0; p < P; ++p)
-          for (int i = 0; i < n; ++i) {
-            if (end < columns)
-              store(sums + (p * tokens + t + i) * kPanelRows, sum[p][i]);
-            else
-              store_rows(w, work, panel + p, work->token_begin + t + i, sum[p][i]);
-          }
+        put_sums(w, work, panel, work->token_begin + t, kept, tokens * kPanelRows, end == columns,
+                 sum);
       });
 }
 
