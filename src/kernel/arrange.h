@@ -12,6 +12,11 @@ enum class Scaling {
   whole,       // those of blocks of several sub-blocks, which have no scales, with d
 };
 
+/// Sums of a block that is one sub-block begin at the bits of this float, whose last bit is 1:
+/// below 2^22 in size, they end at those of the float that lies so far from it.
+inline constexpr float kFirstSum = 0x1.8p23f;
+inline constexpr int32_t kFirstSumBits = 0x4b400000;
+
 /// The inputs of a tile of T tokens.
 struct TileInputs {
   const uint8_t* words;  // [columns * sizeof(Dot::Input) / 4][T] of 4 bytes
@@ -82,9 +87,10 @@ class Arranger {
     auto* scales = const_cast<float*>(at.scales) + i;
     auto* sums = const_cast<int32_t*>(at.sums) + i;
     const int32_t bias = w_->bias + Dot::kShift;
+    const int32_t first = kScaling == Scaling::block ? kFirstSumBits : 0;
     const int64_t sub = w_->sub, block = w_->block;
     for (int64_t s = 0; s < lacks_; ++s)
-      lacks[s * T] = bias * sum(x_sums, s, kScaling == Scaling::whole ? block : kSub);
+      lacks[s * T] = first + bias * sum(x_sums, s, kScaling == Scaling::whole ? block : kSub);
     for (int64_t s = 0; s < w_->columns / 32 / step_; ++s) scales[s * T] = x_scales[s * step_];
     if (w_->sub_min)
       for (int64_t s = 0; s < w_->columns / sub / 2; ++s)

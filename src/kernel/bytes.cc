@@ -25,18 +25,17 @@ template <int P, class Dot, int kSub, Scaling kScaling, bool kOffset>
 NIBBLE_INLINE void multiply_panels(const BytesWork& b) {
   const Arranger<Dot, kSub, kScaling> arranger(b.w, b.input, b.arranged);
   const Bytes reader(b.w);
+  const BlockSpan span(b.w, b.begin / kUnitColumns, b.end / kUnitColumns);
   const int64_t stride = (b.work->token_end - b.work->token_begin) * kPanelRows;
   for_work<Dot>(
       b.work, [&](int64_t t, auto count) __attribute__((always_inline)) {
         constexpr int n = decltype(count)::n;
         const int64_t token = b.work->token_begin + t;
         float* const kept = b.sums + t * kPanelRows;
-        const uint8_t* codes[P];
-        for (int p = 0; p < P; ++p) codes[p] = b.codes + p * b.stride;
         F sum[P][n];
         load_sums(kept, stride, b.begin == 0, sum);
-        coded_tile<P, n, kSub, kScaling, kOffset, Dot>(b.w, b.panel, reader, codes,
-                                                       b.begin / kUnitColumns, b.end / kUnitColumns,
+        coded_tile<P, n, kSub, kScaling, kOffset, Dot>(b.w, span, b.panel, reader, b.codes,
+                                                       b.stride,
                                                        arranger.template tile<n>(token, t), sum);
         put_sums(b.w, b.work, b.panel, token, kept, stride, b.end == b.w->columns, sum);
       });

@@ -17,6 +17,18 @@ struct NamedReader : Reader<kPacking> {
   }
 };
 
+/// Fetches codes ahead of where they are read.
+template <class From>
+struct ReaderAhead : From {
+  using From::From;
+  NIBBLE_METHOD void read(const uint8_t* unit, int g, Codes& c0, Codes& c1) const {
+    constexpr int kLines = int(From::kUnitBytes / 64), kReads = kUnitColumns / 8;
+    for (int line = g * kLines / kReads; line < (g + 1) * kLines / kReads; ++line)
+      __builtin_prefetch(unit + kPrefetch + 64 * line);
+    From::read(unit, g, c0, c1);
+  }
+};
+
 struct Unscaled {
   NIBBLE_METHOD Codes of(const Codes& c) const { return c; }
 };
@@ -91,21 +103,23 @@ NIBBLE_INLINE void for_scales(const PackedView* w, int64_t panel, int64_t begin,
   }
 }
 
-/// With T tokens, few, codes are read where they lie: with one memory is the limit, and with up to
-/// four expanding costs more than it saves.
+/// Up to so many tokens read codes where they lie: with one memory is the limit, and with a few
+/// expanding costs more than it saves.
+inline constexpr int64_t kTokensInPlace = 4;
+
 template <int T, int kSub, Scaling kScaling, bool kOffset, class Dot, class Reader>
-void multiply_direct(const PackedView* w, const InputView* input, const Work* work) {
+void multiply_few(const PackedView* w, const InputView* input, const Work* work) {
   uint8_t* const wide = static_cast<uint8_t*>(work->scratch);
   const Arranger<Dot, kSub, kScaling> arranger(w, input, wide + (T > 1 ? spare_bytes(w) : 0));
   if (!work->arranged) arranger.template arrange<T>(work->token_begin, 0, wide);
   const TileInputs x = arranger.template tile<T>(work->token_begin, 0);
-  const Reader reader(w);
+  const ReaderAhead<Reader> reader(w);
+  const BlockSpan span(w, 0, w->columns / kUnitColumns);
   for (int64_t panel = work->panel_begin; panel < work->panel_end; ++panel) {
-    const int64_t units = w->columns / kUnitColumns;
-    const uint8_t* codes[] = {w->weights + panel * units * Reader::kUnitBytes};
+    const uint8_t* codes = w->weights + panel * span.end * Reader::kUnitBytes;
     F sum[1][T];
     for (F& each : sum[0]) each = zero();
-    coded_tile<1, T, kSub, kScaling, kOffset, Dot>(w, panel, reader, codes, 0, units, x, sum);
+    coded_tile<1, T, kSub, kScaling, kOffset, Dot>(w, span, panel, reader, codes, 0, x, sum);
     for (int t = 0; t < T; ++t) store_rows(w, work, panel, work->token_begin + t, sum[0][t]);
   }
 }
@@ -152,17 +166,17 @@ void multiply_many(const PackedView* w, const InputView* input, const Work* work
 template <class Dot, class Reader>
 void multiply_coded(const PackedView* w, const InputView* input, const Work* work) {
   const int64_t tokens = work->token_end - work->token_begin;
-  if (tokens > 4) return multiply_many<Reader>(w, input, work);
+  if (tokens > kTokensInPlace) return multiply_many<Reader>(w, input, work);
   for_scaling(w, [&](auto sub, auto scaling, auto offset) {
     constexpr int kSub = decltype(sub)::n;
     constexpr Scaling kScaling = decltype(scaling)::value;
     constexpr bool kOffset = decltype(offset)::value;
-    constexpr decltype(Kernel::multiply) kDirect[] = {
-        multiply_direct<1, kSub, kScaling, kOffset, Dot, Reader>,
-        multiply_direct<2, kSub, kScaling, kOffset, Dot, Reader>,
-        multiply_direct<3, kSub, kScaling, kOffset, Dot, Reader>,
-        multiply_direct<4, kSub, kScaling, kOffset, Dot, Reader>};
-    kDirect[tokens - 1](w, input, work);
+    constexpr decltype(Kernel::multiply) kFew[kTokensInPlace] = {
+        multiply_few<1, kSub, kScaling, kOffset, Dot, Reader>,
+        multiply_few<2, kSub, kScaling, kOffset, Dot, Reader>,
+        multiply_few<3, kSub, kScaling, kOffset, Dot, Reader>,
+        multiply_few<4, kSub, kScaling, kOffset, Dot, Reader>};
+    kFew[tokens - 1](w, input, work);
   });
 }
 

@@ -4,8 +4,9 @@
 //   F        16 floats      load, store, splat, zero, fma (a * b + c, rounded once), add, sub, mul,
 //                           div, max and min (NaN in b wins), load_fp16, load_bf16, store_fp16,
 //                           hsum, hmax, power_of_two (what is left of |x| without its mantissa)
-//   I        16 int32       splat_int, add_int, mul_int, to_float, round_int (nearest
-//                           even), pow2 (2^i for -126 <= i <= 127), load_i8, load_u8, store_codes
+//   I        16 int32       splat_int, add_int, mul_int, to_float, as_float (the same
+//                           bits), round_int (nearest even), pow2 (2^i for -126 <= i <= 127),
+//                           load_i8, load_u8, store_codes
 //            as pairs       load_pairs (of bytes [2][16], the first ones low), dot_pairs (adds the
 //            of 16 bits     products of both halves)
 //   Codes    16 rows x 4 columns of bytes: load_codes, store_bytes, move_bits (of every byte, up or

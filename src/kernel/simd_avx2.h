@@ -72,6 +72,7 @@ NIBBLE_INLINE I add_int(I x, I y) {
 NIBBLE_INLINE I mul_int(I x, I y) {
   return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)};
 }
+NIBBLE_INLINE F as_float(I x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
 NIBBLE_INLINE F to_float(I x) { return {_mm256_cvtepi32_ps(x.a), _mm256_cvtepi32_ps(x.b)}; }
 NIBBLE_INLINE I round_int(F x) { return {_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b)}; }
 NIBBLE_INLINE F pow2(I n) {

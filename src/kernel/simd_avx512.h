@@ -55,6 +55,7 @@ NIBBLE_INLINE void store_fp16(uint16_t* p, F x) {
 NIBBLE_INLINE I splat_int(int32_t x) { return _mm512_set1_epi32(x); }
 NIBBLE_INLINE I add_int(I x, I y) { return _mm512_add_epi32(x, y); }
 NIBBLE_INLINE I mul_int(I x, I y) { return _mm512_mullo_epi32(x, y); }
+NIBBLE_INLINE F as_float(I x) { return _mm512_castsi512_ps(x); }
 NIBBLE_INLINE F to_float(I x) { return _mm512_cvtepi32_ps(x); }
 NIBBLE_INLINE I round_int(F x) { return _mm512_cvtps_epi32(x); }
 NIBBLE_INLINE F pow2(I n) {
@@ -66,12 +67,18 @@ NIBBLE_INLINE I load_pairs(const uint8_t* p) {
   const __m128i x = load128(p), y = load128(p + 16);
   return _mm512_cvtepu8_epi16(_mm256_set_m128i(_mm_unpackhi_epi8(x, y), _mm_unpacklo_epi8(x, y)));
 }
+/// Makes the compiler finish a sum here: left to itself, GCC puts products off until it has more
+/// inputs in flight than registers.
+NIBBLE_INLINE void finish(__m512i& x) { asm("" : "+v"(x)); }
+
 NIBBLE_INLINE I dot_pairs(I sum, I pairs, int32_t x) {
 #ifdef NIBBLE_VNNI
-  return _mm512_dpwssd_epi32(sum, pairs, _mm512_set1_epi32(x));
+  I total = _mm512_dpwssd_epi32(sum, pairs, _mm512_set1_epi32(x));
 #else
-  return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi32(x)));
+  I total = _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi32(x)));
 #endif
+  finish(total);
+  return total;
 }
 NIBBLE_INLINE int32_t store_codes(int8_t* p, I x) {
   _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8(x));
@@ -107,10 +114,6 @@ NIBBLE_INLINE __m512i splat4(const void* p) {
 }
 
 inline constexpr int kTile = 6, kTilePanels = 2;
-
-/// Makes the compiler finish a sum here: left to itself, GCC puts products off until it has more
-/// inputs in flight than registers.
-NIBBLE_INLINE void finish(__m512i& x) { asm("" : "+v"(x)); }
 
 #ifdef NIBBLE_VNNI
 

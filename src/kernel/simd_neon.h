@@ -64,6 +64,7 @@ NIBBLE_INLINE void store_fp16(uint16_t* p, F x) {
 NIBBLE_INLINE I splat_int(int32_t x) { return NIBBLE_EACH(I, (void(i), vdupq_n_s32(x))); }
 NIBBLE_INLINE I add_int(I x, I y) { return NIBBLE_EACH(I, vaddq_s32(x.v[i], y.v[i])); }
 NIBBLE_INLINE I mul_int(I x, I y) { return NIBBLE_EACH(I, vmulq_s32(x.v[i], y.v[i])); }
+NIBBLE_INLINE F as_float(I x) { return NIBBLE_EACH(F, vreinterpretq_f32_s32(x.v[i])); }
 NIBBLE_INLINE F to_float(I x) { return NIBBLE_EACH(F, vcvtq_f32_s32(x.v[i])); }
 NIBBLE_INLINE I round_int(F x) { return NIBBLE_EACH(I, vcvtnq_s32_f32(x.v[i])); }
 NIBBLE_INLINE F pow2(I n) {

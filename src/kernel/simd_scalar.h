@@ -85,6 +85,7 @@ NIBBLE_INLINE void store_fp16(uint16_t* p, F x) {
 NIBBLE_INLINE I splat_int(int32_t x) { return x - I{}; }
 NIBBLE_INLINE I add_int(I a, I b) { return a + b; }
 NIBBLE_INLINE I mul_int(I a, I b) { return a * b; }
+NIBBLE_INLINE F as_float(I x) { return (F)x; }
 NIBBLE_INLINE F to_float(I x) { return __builtin_convertvector(x, F); }
 NIBBLE_INLINE I round_int(F x) {  // |x| < 2^22: the sum rounds to an integer
   return (I)(x + splat(0x1.8p23f)) - 0x4b400000;

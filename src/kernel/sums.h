@@ -38,15 +38,16 @@ NIBBLE_INLINE F load_number(const PackedView* w, const void* numbers, int64_t at
   return w->number == PackedView::kBf16 ? load_bf16(p) : load_fp16(p);
 }
 
-/// dot[p][t] += level * input over sub-block h of a unit of P panels, for T tokens.
+/// dot[p][t] += level * input over sub-block h of a unit of P panels, `stride` bytes from one to
+/// the next, for T tokens.
 template <int P, int T, int kSub, class Dot, class Reader>
-NIBBLE_INLINE void dot_sub(const Reader& reader, const uint8_t* const (&units)[P], int h,
+NIBBLE_INLINE void dot_sub(const Reader& reader, const uint8_t* unit, int64_t stride, int h,
                            const uint8_t* words, Dot (&dot)[P][T]) {
   constexpr int kWords = 2 * int(sizeof(typename Dot::Input));  // of 8 columns
 #pragma GCC unroll 16
   for (int g = 0; g < kSub / 8; ++g) {
     Codes c0[P], c1[P];
-    for (int p = 0; p < P; ++p) reader.read(units[p], h * (kSub / 8) + g, c0[p], c1[p]);
+    for (int p = 0; p < P; ++p) reader.read(unit + p * stride, h * (kSub / 8) + g, c0[p], c1[p]);
 #pragma GCC unroll 16
     for (int step = 0; step < Dot::kSteps; ++step) {
       decltype(Dot::operand(0, c0[0], c1[0])) operand[P];
@@ -59,78 +60,118 @@ NIBBLE_INLINE void dot_sub(const Reader& reader, const uint8_t* const (&units)[P
   }
 }
 
-/// block_sum[t] -= dmin * minimum * sum of inputs, of all sub-blocks of the block whose dmin is at
-/// `at`; `sums` has two of their sums in a word.
-template <int T>
-NIBBLE_INLINE void subtract_mins(const PackedView* w, int64_t at, const int32_t* sums,
-                                 F (&block_sum)[T]) {
-  const int64_t pairs = w->block / w->sub / 2;
-  const uint8_t* mins = w->sub_min + at * 2 * pairs;
-  I total[T];
-#pragma GCC unroll 16
-  for (int t = 0; t < T; ++t) total[t] = splat_int(0);
-  for (int64_t i = 0; i < pairs; ++i) {
-    const I pair = load_pairs(mins + i * 2 * kPanelRows);
-#pragma GCC unroll 16
-    for (int t = 0; t < T; ++t) total[t] = dot_pairs(total[t], pair, sums[i * T + t]);
-  }
-  const F less = mul(splat(-1), load_number(w, w->dmin, at));
-#pragma GCC unroll 16
-  for (int t = 0; t < T; ++t) block_sum[t] = fma(to_float(total[t]), less, block_sum[t]);
-}
+/// Whole blocks of columns, which the tiles of all tokens go through.
+struct BlockSpan {
+  int64_t begin, end;  // units
+  int64_t units;       // of a block
+  int64_t first;       // block, that of `begin`
+  int64_t stride;      // from the d of a panel to that of the next
+  int64_t pairs;       // of sub-blocks of a block
+  BlockSpan(const PackedView* w, int64_t begin_unit, int64_t end_unit)
+      : begin(begin_unit),
+        end(end_unit),
+        units(w->block < kUnitColumns ? 1 : w->block / kUnitColumns),
+        first(begin / units),
+        stride(w->columns / w->block * kPanelRows),
+        pairs(w->block / w->sub / 2) {}
+};
 
-/// sum[t] += d * scale of inputs * (block_sum[t] - offset), for block `b` of a panel.
-template <int T, int kSub, Scaling kScaling, bool kOffset>
-NIBBLE_INLINE void add_block(const PackedView* w, int64_t first, int64_t b, const TileInputs& in,
-                             F (&block_sum)[T], F (&sum)[T]) {
-  const int64_t at = first + b * kPanelRows;
-  const float* scales = in.scales + (kSub == 16 && kScaling == Scaling::block ? b / 2 : b) * T;
-  const int32_t* sums = in.sums + b * T;
-  if (kOffset && w->zero) {
-    const I zero_point = load_i8(w->zero + at);
+/// block_sum[p][t] -= dmin * minimum * sum of inputs, of all sub-blocks of block `b`, whose dmin
+/// are at `at` and every stride behind; `sums` has two of the inputs' sums in a word.
+template <int P, int T>
+NIBBLE_INLINE void subtract_mins(const PackedView* w, const BlockSpan& span, int64_t at,
+                                 const int32_t* sums, F (&block_sum)[P][T]) {
+  I total[P][T];
+  for (int p = 0; p < P; ++p)
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) total[p][t] = splat_int(0);
+  const uint8_t* mins = w->sub_min + at * 2 * span.pairs;
+  for (int64_t i = 0; i < span.pairs; ++i, mins += 2 * kPanelRows, sums += T) {
+    I pair[P];
+    for (int p = 0; p < P; ++p) pair[p] = load_pairs(mins + p * span.stride * 2 * span.pairs);
 #pragma GCC unroll 16
     for (int t = 0; t < T; ++t)
-      block_sum[t] = add(block_sum[t], to_float(mul_int(zero_point, splat_int(sums[t]))));
+      for (int p = 0; p < P; ++p) total[p][t] = dot_pairs(total[p][t], pair[p], sums[t]);
   }
-  F d = load_number(w, w->d, at);
-  if (kScaling != Scaling::block) d = mul(d, splat(w->unit));
+  for (int p = 0; p < P; ++p) {
+    const F less = mul(splat(-1), load_number(w, w->dmin, at + p * span.stride));
 #pragma GCC unroll 16
-  for (int t = 0; t < T; ++t) block_sum[t] = mul(block_sum[t], d);
-  const bool mins = kOffset && kScaling != Scaling::block && w->sub_min;
-  if (mins) subtract_mins<T>(w, at, in.sums + b * (w->block / w->sub / 2) * T, block_sum);
-#pragma GCC unroll 16
-  for (int t = 0; t < T; ++t) sum[t] = fma(block_sum[t], splat(scales[t]), sum[t]);
-  if (!kOffset || w->zero || mins) return;
-  const F dmin = load_number(w, w->dmin, at);
-#pragma GCC unroll 16
-  for (int t = 0; t < T; ++t) {
-    float product;
-    memcpy(&product, sums + t, sizeof product);
-    sum[t] = fma(dmin, splat(product), sum[t]);
+    for (int t = 0; t < T; ++t) block_sum[p][t] = fma(to_float(total[p][t]), less, block_sum[p][t]);
   }
 }
 
-/// sum[p] += the product of units [begin, end) of panel + p, whole blocks whose codes are at
-/// codes[p], with the 8-bit inputs of T tokens. Sums of integers, up to where a scale begins, are
-/// exact.
+/// block_sum[t] = d * what it is above kFirstSum, rounded once: kFirstSum has two bits, so where d
+/// has 16 their product is exact.
+template <int T>
+NIBBLE_INLINE void scale_from_first(const PackedView* w, F d, F (&block_sum)[T]) {
+  if (w->number == PackedView::kF32) {
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) block_sum[t] = mul(add(block_sum[t], splat(-kFirstSum)), d);
+    return;
+  }
+  const F less = mul(d, splat(-kFirstSum));
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t) block_sum[t] = fma(block_sum[t], d, less);
+}
+
+/// sum[p][t] += d * scale of inputs * (block_sum[p][t] - offset), for block `b` of panels whose d
+/// are at `at` and every stride behind.
+template <int P, int T, int kSub, Scaling kScaling, bool kOffset>
+NIBBLE_INLINE void add_block(const PackedView* w, const BlockSpan& span, int64_t at, int64_t b,
+                             const TileInputs& in, F (&block_sum)[P][T], F (&sum)[P][T]) {
+  const int64_t stride = span.stride;
+  const float* scales = in.scales + (kSub == 16 && kScaling == Scaling::block ? b / 2 : b) * T;
+  const int32_t* sums = in.sums + b * T;
+  if (kOffset && w->zero)
+    for (int p = 0; p < P; ++p) {
+      const I zero_point = load_i8(w->zero + at + p * stride);
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t)
+        block_sum[p][t] = add(block_sum[p][t], to_float(mul_int(zero_point, splat_int(sums[t]))));
+    }
+  for (int p = 0; p < P; ++p) {
+    const F d = load_number(w, w->d, at + p * stride);
+    if constexpr (kScaling == Scaling::block)
+      scale_from_first(w, d, block_sum[p]);
+    else
+#pragma GCC unroll 16
+      for (int t = 0; t < T; ++t) block_sum[p][t] = mul(block_sum[p][t], mul(d, splat(w->unit)));
+  }
+  const bool mins = kOffset && kScaling != Scaling::block && w->sub_min;
+  if (mins) subtract_mins<P, T>(w, span, at, in.sums + b * span.pairs * T, block_sum);
+#pragma GCC unroll 16
+  for (int t = 0; t < T; ++t)
+    for (int p = 0; p < P; ++p) sum[p][t] = fma(block_sum[p][t], splat(scales[t]), sum[p][t]);
+  if (!kOffset || w->zero || mins) return;
+  for (int p = 0; p < P; ++p) {
+    const F dmin = load_number(w, w->dmin, at + p * stride);
+#pragma GCC unroll 16
+    for (int t = 0; t < T; ++t) {
+      float product;
+      memcpy(&product, sums + t, sizeof product);
+      sum[p][t] = fma(dmin, splat(product), sum[p][t]);
+    }
+  }
+}
+
+/// sum[p] += the product of the blocks of panel + p, whose codes are at codes + p * stride, with
+/// the 8-bit inputs of T tokens. Sums of integers, up to where a scale begins, are exact.
 template <int P, int T, int kSub, Scaling kScaling, bool kOffset, class Dot, class Reader>
-NIBBLE_INLINE void coded_tile(const PackedView* w, int64_t panel, const Reader& reader,
-                              const uint8_t* (&codes)[P], int64_t begin, int64_t end,
+NIBBLE_INLINE void coded_tile(const PackedView* w, const BlockSpan& span, int64_t panel,
+                              const Reader& reader, const uint8_t* codes, int64_t stride,
                               const TileInputs& in, F (&sum)[P][T]) {
   constexpr int kSubs = kUnitColumns / kSub;
   constexpr int64_t kWordBytes = kSub * int64_t(sizeof(typename Dot::Input)) * T;
-  constexpr bool kWhole = kScaling == Scaling::whole;
-  const int64_t blocks = w->columns / w->block * kPanelRows;  // of a panel in d
-  const int64_t first = panel * blocks;
-  const int64_t units = kScaling == Scaling::block ? 1 : w->block / kUnitColumns;
-  const int64_t scales = blocks * (w->block / kSub);  // of a panel in sub_scale
+  constexpr bool kWhole = kScaling == Scaling::whole, kBlock = kScaling == Scaling::block;
+  const int64_t first = panel * span.stride;                // in d
+  const int64_t scales = span.stride * span.units * kSubs;  // of a panel in sub_scale
   const int8_t* sub_scale = kScaling == Scaling::sub_blocks
-                                ? w->sub_scale + panel * scales + begin * kSubs * kPanelRows
+                                ? w->sub_scale + panel * scales + span.begin * kSubs * kPanelRows
                                 : nullptr;
-  const uint8_t* words = in.words + begin * kSubs * kWordBytes;
-  const int32_t* lacks = in.lacks + (kWhole ? begin / units : begin * kSubs) * T;
-  for (int64_t unit = begin; unit < end;) {
-    const int64_t block = unit / units;
+  const uint8_t* words = in.words + span.begin * kSubs * kWordBytes;
+  const int32_t* lacks = in.lacks + (kWhole ? span.first : span.begin * kSubs) * T;
+  int64_t block = span.first;
+  for (int64_t unit = span.begin; unit < span.end; ++block) {
     F block_sum[P][T];
     Dot dot[P][T];
     for (int p = 0; p < P; ++p)
@@ -139,17 +180,15 @@ NIBBLE_INLINE void coded_tile(const PackedView* w, int64_t panel, const Reader& 
         block_sum[p][t] = zero();
         if constexpr (kWhole) dot[p][t].start(lacks[t]);
       }
-    for (int64_t i = 0; i < units; ++i, ++unit) {
-      if constexpr (P == 1 && T <= 4)
-        for (int64_t k = 0; k < Reader::kUnitBytes; k += 64)
-          __builtin_prefetch(codes[0] + kPrefetch + k);
+    const int64_t block_end = unit + (kBlock ? 1 : span.units);
+    do {
 #pragma GCC unroll 2
       for (int h = 0; h < kSubs; ++h, words += kWordBytes) {
         if constexpr (!kWhole)
 #pragma GCC unroll 16
           for (int t = 0; t < T; ++t)
             for (int p = 0; p < P; ++p) dot[p][t].start(lacks[t]);
-        dot_sub<P, T, kSub>(reader, codes, h, words, dot);
+        dot_sub<P, T, kSub>(reader, codes, stride, h, words, dot);
         if constexpr (kWhole) {
           for (auto& panel_dots : dot)
             for (Dot& each : panel_dots) each.settle();
@@ -161,29 +200,28 @@ NIBBLE_INLINE void coded_tile(const PackedView* w, int64_t panel, const Reader& 
             scale = to_float(load_i8(sub_scale + p * scales));
 #pragma GCC unroll 16
           for (int t = 0; t < T; ++t) {
-            const F total = to_float(dot[p][t].total(lacks[t]));
+            const I total = dot[p][t].total(lacks[t]);
             block_sum[p][t] =
-                kScaling == Scaling::block ? total : fma(total, scale, block_sum[p][t]);
+                kBlock ? as_float(total) : fma(to_float(total), scale, block_sum[p][t]);
           }
-          if constexpr (kScaling == Scaling::block)
-            add_block<T, kSub, kScaling, kOffset>(w, first + p * blocks, unit * kSubs + h, in,
-                                                  block_sum[p], sum[p]);
         }
+        if constexpr (kBlock)
+          add_block<P, T, kSub, kScaling, kOffset>(w, span, first + (unit * kSubs + h) * kPanelRows,
+                                                   unit * kSubs + h, in, block_sum, sum);
         lacks += T;
         if constexpr (kScaling == Scaling::sub_blocks) sub_scale += kPanelRows;
       }
-      for (const uint8_t*& each : codes) each += Reader::kUnitBytes;
-    }
+      codes += Reader::kUnitBytes;
+    } while (++unit < block_end);
     if constexpr (kWhole) {
       for (int p = 0; p < P; ++p)
 #pragma GCC unroll 16
         for (int t = 0; t < T; ++t) block_sum[p][t] = to_float(dot[p][t].total(lacks[t]));
       lacks += T;
     }
-    if constexpr (kScaling != Scaling::block)
-      for (int p = 0; p < P; ++p)
-        add_block<T, kSub, kScaling, kOffset>(w, first + p * blocks, block, in, block_sum[p],
-                                              sum[p]);
+    if constexpr (!kBlock)
+      add_block<P, T, kSub, kScaling, kOffset>(w, span, first + block * kPanelRows, block, in,
+                                               block_sum, sum);
   }
 }
 
