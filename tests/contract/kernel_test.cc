@@ -33,8 +33,10 @@ std::vector<std::byte> random_weights(const Format& format, std::size_t blocks, 
   std::vector<Code> codes(std::size_t(format.block() / format.spec().grain));
   for (std::size_t b = 0; b < blocks; ++b) {
     Grid grid;
-    grid.d = fp16_to_f32(f32_to_fp16(uniform(rng, -0.01f, 0.01f)));
-    grid.dmin = fp16_to_f32(f32_to_fp16(uniform(rng, -0.01f, 0.01f)));
+    for (float* number : {&grid.d, &grid.dmin}) {
+      *number = uniform(rng, -0.01f, 0.01f);
+      if (layout.number != Layout::Number::f32) *number = fp16_to_f32(f32_to_fp16(*number));
+    }
     if (layout.number == Layout::Number::power) grid.d = std::ldexp(1.0f, -int(rng() % 99));
     if (layout.zero_point) grid.dmin = layout.levels[rng() % layout.levels.size()];
     for (int s = 0; s < kMaxSubBlocks; ++s) {
