@@ -15,13 +15,14 @@ enum class Scaling {
 /// Sums of a block that is one sub-block begin at the bits of this float, whose last bit is 1:
 /// below 2^22 in size, they end at those of the float that lies so far from it.
 inline constexpr float kFirstSum = 0x1.8p23f;
-inline constexpr int32_t kFirstSumBits = 0x4b400000;
+inline constexpr int32_t kFirstSumBits = __builtin_bit_cast(int32_t, kFirstSum);
 
 /// The inputs of a tile of T tokens.
 struct TileInputs {
   const uint8_t* words;  // [columns * sizeof(Dot::Input) / 4][T] of 4 bytes
-  const int32_t* lacks;  // [columns/sub, or /block: whole][T]: what sums of code products lack
-  const float* scales;   // [columns / max(block, 32)][T]
+  // [columns/sub, or /block: whole][T]: what sums of code products lack, and kFirstSumBits: block
+  const int32_t* lacks;
+  const float* scales;  // [columns / max(block, 32)][T]
   // What offsets are multiplied with. sub_min: [columns/sub/2][T] pairs of sums of inputs, of 16
   // bits each. zero: [columns/block][T] sums, negated. dmin alone: the same times the scale, float.
   const int32_t* sums;

@@ -107,6 +107,8 @@ NIBBLE_INLINE void for_scales(const PackedView* w, int64_t panel, int64_t begin,
 /// expanding costs more than it saves.
 inline constexpr int64_t kTokensInPlace = 4;
 
+/// Products of T tokens that do. Each T is a function of its own: one with tiles of 4, 2 and 1 was
+/// 30% slower.
 template <int T, int kSub, Scaling kScaling, bool kOffset, class Dot, class Reader>
 void multiply_few(const PackedView* w, const InputView* input, const Work* work) {
   uint8_t* const wide = static_cast<uint8_t*>(work->scratch);
