@@ -103,12 +103,9 @@ NIBBLE_INLINE void for_scales(const PackedView* w, int64_t panel, int64_t begin,
   }
 }
 
-/// Up to so many tokens read codes where they lie: with one memory is the limit, and with a few
-/// expanding costs more than it saves.
-inline constexpr int64_t kTokensInPlace = 4;
-
-/// Products of T tokens that do. Each T is a function of its own: one with tiles of 4, 2 and 1 was
-/// 30% slower.
+/// Products of T tokens that read codes where they lie: with one memory is the limit, and with a
+/// few expanding costs more than it saves. Each T is a function of its own: one with tiles of 4, 2
+/// and 1 was 30% slower.
 template <int T, int kSub, Scaling kScaling, bool kOffset, class Dot, class Reader>
 void multiply_few(const PackedView* w, const InputView* input, const Work* work) {
   uint8_t* const wide = static_cast<uint8_t*>(work->scratch);
@@ -173,12 +170,9 @@ void multiply_coded(const PackedView* w, const InputView* input, const Work* wor
     constexpr int kSub = decltype(sub)::n;
     constexpr Scaling kScaling = decltype(scaling)::value;
     constexpr bool kOffset = decltype(offset)::value;
-    constexpr decltype(Kernel::multiply) kFew[kTokensInPlace] = {
-        multiply_few<1, kSub, kScaling, kOffset, Dot, Reader>,
-        multiply_few<2, kSub, kScaling, kOffset, Dot, Reader>,
-        multiply_few<3, kSub, kScaling, kOffset, Dot, Reader>,
-        multiply_few<4, kSub, kScaling, kOffset, Dot, Reader>};
-    kFew[tokens - 1](w, input, work);
+    for_count<kTokensInPlace>(tokens, [&](auto count) {
+      multiply_few<decltype(count)::n, kSub, kScaling, kOffset, Dot, Reader>(w, input, work);
+    });
   });
 }
 

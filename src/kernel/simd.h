@@ -25,6 +25,8 @@
 //            float32 fma; weights() of step j of a panel and inputs() are rounded to nearest even
 //   kTile, kTilePanels
 //            tokens and panels of a tile of sums that registers hold
+//   kTokensInPlace
+//            tokens whose products read packed codes where they lie, at most
 #pragma once
 
 #include <stdint.h>

@@ -155,7 +155,7 @@ NIBBLE_INLINE Register high_bytes(Register x) { return _mm256_srli_epi16(x, 8); 
 /// products in flight than registers.
 NIBBLE_INLINE void finish(Register& x) { asm("" : "+x"(x)); }
 NIBBLE_INLINE I ints(const Register (&x)[kRegisters]) { return {x[0], x[1]}; }
-inline constexpr int kTile = 6, kTilePanels = 1;
+inline constexpr int kTile = 6, kTilePanels = 1, kTokensInPlace = 4;
 
 }  // namespace nibble::NIBBLE_ISA
 

@@ -113,7 +113,7 @@ NIBBLE_INLINE __m512i splat4(const void* p) {
   return _mm512_set1_epi32(x);
 }
 
-inline constexpr int kTile = 6, kTilePanels = 2;
+inline constexpr int kTile = 6, kTilePanels = 2, kTokensInPlace = 4;
 
 #ifdef NIBBLE_VNNI
 

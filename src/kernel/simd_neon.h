@@ -177,7 +177,7 @@ struct CodeScale {
         Codes, vreinterpretq_u8_s32(vmulq_n_s32(vandq_s32(x.v[i], vdupq_n_s32(255)), 0x01010101)));
   }
 };
-inline constexpr int kTile = 4, kTilePanels = 1;
+inline constexpr int kTile = 4, kTilePanels = 1, kTokensInPlace = 4;
 
 }  // namespace nibble::NIBBLE_ISA
 

@@ -25,8 +25,9 @@ NIBBLE_INLINE F mul(F a, F b) { return a * b; }
 NIBBLE_INLINE F div(F a, F b) { return a / b; }
 
 /// a * b + c, rounded once. The product is exact in double; the sum is rounded to odd, so that the
-/// rounding to float sees on which side of a tie it lies (Boldo and Melquiond 2008).
-NIBBLE_INLINE F fma(F a, F b, F c) {
+/// rounding to float sees on which side of a tie it lies (Boldo and Melquiond 2008). Out of line:
+/// it is so long that inlining gains nothing and costs minutes of compile time.
+[[gnu::noinline]] inline F fma(F a, F b, F c) {
   typedef double D __attribute__((vector_size(128)));
   typedef int64_t L __attribute__((vector_size(128)));
   const D product = __builtin_convertvector(a, D) * __builtin_convertvector(b, D);
@@ -138,9 +139,11 @@ NIBBLE_INLINE I column(const Codes& c, int j) {
   return x;
 }
 
+inline constexpr int kTile = 2, kTilePanels = 1, kTokensInPlace = 1;
+
 struct DotWide {
   using Input = int8_t;
-  static constexpr int kShift = 0, kSteps = 2, kTokens = 4;
+  static constexpr int kShift = 0, kSteps = 2, kTokens = kTile;
   static const Input* inputs(const int8_t* codes, int64_t, void*) { return codes; }
   NIBBLE_METHOD static Codes operand(int step, const Codes& c0, const Codes& c1) {
     return step == 0 ? c0 : c1;
@@ -170,8 +173,6 @@ struct CodeScale {
     return c;
   }
 };
-inline constexpr int kTile = 4, kTilePanels = 1;
-
 }  // namespace nibble::NIBBLE_ISA
 
 #include "kernel/step_bf16.h"

@@ -106,6 +106,13 @@ template <int N>
 struct Count {
   static constexpr int n = N;
 };
+/// Calls f(Count<n>) for an n of 1 to Most.
+template <int Most, class Fn>
+NIBBLE_INLINE void for_count(int64_t n, const Fn& f) {
+  if constexpr (Most > 1)
+    if (n < Most) return for_count<Most - 1>(n, f);
+  f(Count<Most>());
+}
 /// Calls f(first, Count<n>) for tiles of n, at most `Widest`, that cover [0, count): the widest
 /// that fit.
 template <int Widest = kTile, class Fn>
