@@ -142,6 +142,7 @@ Run add_bench(CLI::App& app) {
   app.add_flag("--exact", bench.exact,
                "Keep activations in float32 instead of rounding them to 8 bits");
   add_cache(app, bench.cache);
+  add_packed(app, bench.packed);
   app.add_flag("--json", options->json, "Print one JSON object");
   app.footer(
       "Examples:\n"

@@ -45,6 +45,13 @@ inline CLI::Option* add_cache(CLI::App& app, std::string& type, const std::strin
       });
 }
 
+inline CLI::Option* add_packed(CLI::App& app, std::string& directory) {
+  return app.add_option(
+      "--packed", directory,
+      "Directory for weights as they lie in memory: written by the first start, mapped by later "
+      "ones, which then begin at once; as large as the models");
+}
+
 /// Runs the subcommand after its options were parsed; returns the exit code.
 using Run = std::function<int()>;
 

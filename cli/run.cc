@@ -14,7 +14,7 @@ namespace nibble::cli {
 namespace {
 
 struct Options {
-  std::string model, system, cache;
+  std::string model, system, cache, packed;
   std::optional<std::string> prompt;
   std::optional<float> temperature;
   std::uint32_t tokens = 256, context = 4096;
@@ -39,8 +39,10 @@ struct Chat {
     NIBBLE_TRY(Model model, Model::open(path));
     NIBBLE_TRY_IN(path, Tokenizer tokenizer, Tokenizer::open(model.source()));
     const auto precision = options.exact ? Precision::exact : Precision::fast;
-    const RuntimeOptions runtime_options = {
-        .threads = options.threads, .precision = precision, .cache = options.cache};
+    const RuntimeOptions runtime_options = {.threads = options.threads,
+                                            .precision = precision,
+                                            .cache = options.cache,
+                                            .packed = options.packed};
     NIBBLE_TRY_IN(path, auto runtime, Runtime::load(model, runtime_options, progress));
     auto session =
         std::make_unique<Session>(*runtime, std::min(options.context, model.config().context));
@@ -213,6 +215,7 @@ Run add_run(CLI::App& app) {
   app.add_flag("--exact", options->exact,
                "Keep activations in float32 instead of rounding them to 8 bits");
   add_cache(app, options->cache);
+  add_packed(app, options->packed);
   const auto lookup = app.add_flag(
       "--lookup", options->lookup,
       "Guess tokens from what followed the last ones before, and check them together: the same "
@@ -226,6 +229,7 @@ Run add_run(CLI::App& app) {
       "  nibble run model.gguf -p 'The capital of France is' -n 16\n"
       "  nibble run model.gguf --chat -p 'Why is the sky blue?'\n"
       "  nibble run model.gguf --ctx 32768 --cache q8_0\n"
+      "  nibble run model.gguf --packed ~/.cache/nibble/packed\n"
       "  nibble run model.gguf -p \"$(cat program.py)\" --lookup\n"
       "  nibble run Q8_0.gguf --draft Q2_K.gguf --chat -p 'Why is the sky blue?'\n"
       "  nibble run model.gguf --temp 0.8 --seed 1");

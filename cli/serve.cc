@@ -92,6 +92,7 @@ Run add_serve(CLI::App& app) {
   app.add_flag("--exact", s.exact,
                "Keep activations in float32 instead of rounding them to 8 bits");
   add_cache(app, s.cache);
+  add_packed(app, s.packed);
   app.add_flag("--lookup", s.lookup,
                "Guess tokens from what followed the last ones before, and check them together: the "
                "same answers, sooner where they repeat their prompts");

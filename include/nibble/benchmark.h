@@ -19,8 +19,9 @@ struct BenchmarkOptions {
   std::vector<std::uint32_t> batches = {1}, contexts = {0};
   std::uint32_t rounds = 3;
   int threads = 0;
-  bool exact = false;      // float32 activations instead of 8 bits
-  std::string cache = "";  // type of keys and values; empty: f16, exact f32
+  bool exact = false;       // float32 activations instead of 8 bits
+  std::string cache = "";   // type of keys and values; empty: f16, exact f32
+  std::string packed = "";  // directory of packed weights, to begin at once; empty: none
   /// Also answers the first `prompt_tokens` of a text with tokens guessed by `draft`, a smaller
   /// model of the same vocabulary, or looked up in what came before. Empty: not measured.
   std::string text = "", draft = "";

@@ -32,6 +32,7 @@ struct ServeOptions {
   int threads = 0;               // 0: one per core
   bool exact = false;            // activations in float32
   std::string cache = "";        // type of keys and values; empty: f16, exact f32
+  std::string packed = "";       // directory of packed weights, to begin at once; empty: none
   bool lookup = false;  // guess tokens from what stood there before; answers stay as they are
 };
 

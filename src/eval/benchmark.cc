@@ -172,8 +172,10 @@ Result<BenchmarkReport> benchmark(const BenchmarkOptions& options, Progress& pro
   const Stopwatch total;
   NIBBLE_TRY(const Model model, Model::open(options.model));
   const auto precision = options.exact ? Precision::exact : Precision::fast;
-  const RuntimeOptions runtime_options = {
-      .threads = options.threads, .precision = precision, .cache = options.cache};
+  const RuntimeOptions runtime_options = {.threads = options.threads,
+                                          .precision = precision,
+                                          .cache = options.cache,
+                                          .packed = options.packed};
   NIBBLE_TRY_IN(options.model, const auto runtime, Runtime::load(model, runtime_options, progress));
   BenchmarkReport report;
   report.load_seconds = total.seconds();

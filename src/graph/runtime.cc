@@ -4,14 +4,14 @@
 #include <cmath>
 
 #include "base/cpu.h"
+#include "graph/packed_cache.h"
 #include "graph/state.h"
 #include "kernel/caches.h"
 
 namespace nibble {
 namespace {
 
-Result<Matrix> load_matrix(const Model& model, std::size_t index, bool round_inputs,
-                           ThreadPool& pool) {
+Result<Matrix> pack_matrix(const Model& model, std::size_t index, ThreadPool& pool) {
   const TensorInfo& info = model.tensors()[index];
   const Format* format = info.format;
   std::vector<std::byte> made;
@@ -29,9 +29,24 @@ Result<Matrix> load_matrix(const Model& model, std::size_t index, bool round_inp
   auto matrix =
       Matrix::pack(*format, std::int64_t(info.rows()), std::int64_t(info.columns()), bytes, pool);
   model.release_rows(index, 0, info.rows());
-  if (matrix && format == info.format) matrix->set_order(info.order);
-  if (matrix && round_inputs && model.keeps_values(index)) matrix->set_inputs(info.inputs);
   return matrix;
+}
+
+/// `cache`: null: none.
+Result<Matrix> load_matrix(const Model& model, std::size_t index, PackedCache* cache,
+                           bool round_inputs, ThreadPool& pool) {
+  std::optional<Matrix> matrix;
+  if (cache) {
+    NIBBLE_TRY(matrix, cache->find(index));
+  }
+  if (!matrix) {
+    NIBBLE_TRY(matrix, pack_matrix(model, index, pool));
+    if (cache) NIBBLE_DO(cache->keep(index, *matrix));
+  }
+  if (!model.keeps_values(index)) return std::move(*matrix);
+  matrix->set_order(model.tensors()[index].order);
+  if (round_inputs) matrix->set_inputs(model.tensors()[index].inputs);
+  return std::move(*matrix);
 }
 
 Result<std::vector<float>> load_vector(const Model& model, std::size_t index) {
@@ -93,13 +108,19 @@ Result<std::unique_ptr<Runtime>> Runtime::load(const Model& model, const Runtime
     if (wanted(i)) total += model.tensors()[i].bytes;
   if (options.block < 0)
     for (const std::string& note : model.source().notes()) progress.note(note);
+  std::optional<PackedCache> kept;
+  if (!options.packed.empty()) {
+    NIBBLE_TRY(kept, PackedCache::open(options.packed, model));
+  }
+  PackedCache* const cache = kept ? &*kept : nullptr;
   progress.begin("load", total, "bytes");
   for (std::size_t i = 0; i < model.tensors().size(); ++i) {
     if (!wanted(i)) continue;
     const TensorInfo& info = model.tensors()[i];
     const std::string where = state->path + ": tensor '" + info.name + "'";
     if (info.shape.size() == 2) {
-      NIBBLE_TRY_IN(where, Matrix matrix, load_matrix(model, i, options.round_inputs, state->pool));
+      NIBBLE_TRY_IN(where, Matrix matrix,
+                    load_matrix(model, i, cache, options.round_inputs, state->pool));
       state->matrices.emplace(info.name, std::move(matrix));
     } else {
       NIBBLE_TRY_IN(where, auto values, load_vector(model, i));
@@ -109,6 +130,12 @@ Result<std::unique_ptr<Runtime>> Runtime::load(const Model& model, const Runtime
     if (progress.cancelled()) return fail(ErrorCode::cancelled, "cancelled while loading");
   }
   progress.end();
+  if (cache && cache->writes()) {
+    progress.begin("keep packed weights", cache->size(), "bytes");  // the disk may lag behind
+    NIBBLE_DO(cache->commit());
+    progress.update(cache->size());
+    progress.end();
+  }
 
   state->connect(options.block);
   return std::unique_ptr<Runtime>(new Runtime(std::move(state)));

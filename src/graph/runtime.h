@@ -23,6 +23,9 @@ struct RuntimeOptions {
   Precision precision = Precision::fast;
   /// How keys and values are kept (kernel/caches.h). Empty: exact keeps float32, fast fp16.
   std::string cache = "";
+  /// Directory of packed weights (graph/packed_cache.h): what is there is mapped, what is not is
+  /// packed and written. Empty: nothing is kept.
+  std::string packed = "";
   /// Load this transformer block only, for Session::advance; < 0: the whole model.
   int block = -1;
   /// Round the inputs of matrices as the checkpoint says, unless a transform has rewritten them.
@@ -34,7 +37,7 @@ struct RuntimeOptions {
 class Runtime {
  public:
   /// Errors: a tensor that cannot be run, NaN in a norm or bias, an unusable NIBBLE_ISA, a cache of
-  /// no type that there is, cancelled.
+  /// no type that there is, packed weights that cannot be written, cancelled.
   static Result<std::unique_ptr<Runtime>> load(const Model& model,
                                                const RuntimeOptions& options = {},
                                                Progress& progress = no_progress());

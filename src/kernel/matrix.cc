@@ -252,7 +252,35 @@ std::size_t padded_rows(std::int64_t rows) {
   return std::size_t((rows + kPanelRows - 1) / kPanelRows * kPanelRows);
 }
 
-/// Levels that are no small integers: as float32.
+/// What a format is packed as: levels that are no small integers become float32.
+const Format& stored_as(const Format& format) {
+  return format.layout().values.empty() ? format : *find_format("f32");
+}
+
+/// What no panel writes, before they are written: the table, and zeros where arrays end before the
+/// next one begins.
+void put_rest(const Coding& coding, const Parts& parts, std::byte* storage) {
+  for (const std::size_t end :
+       {parts.d, parts.dmin, parts.sub_scale, parts.sub_min, parts.zero, parts.table, parts.end})
+    std::memset(storage + end - kAlign, 0, kAlign);
+  std::memcpy(storage + parts.table, coding.table.data(), coding.table.size());
+}
+
+/// Whether such a matrix can be packed for an instruction set.
+Status check(const Format& format, std::int64_t rows, std::int64_t columns, std::string_view isa) {
+  if (isa.empty() || !isa_runs(isa))
+    return fail(
+        ErrorCode::invalid,
+        "NIBBLE_ISA names no instruction set that runs here: unset it, or set it to scalar");
+  const int step =
+      format.layout().scales == Layout::Scales::none ? 1 : std::max(32, format.block());
+  if (rows < 1 || columns < 1 || columns % step != 0)
+    return fail(ErrorCode::invalid, "{} x {} weights cannot be {}: rows are blocks of {}", rows,
+                columns, format.id(), step);
+  return {};
+}
+
+/// Levels that are no small integers, as float32.
 Result<Matrix> pack_decoded(const Format& format, std::int64_t rows, std::int64_t columns,
                             std::span<const std::byte> bytes, ThreadPool& pool,
                             std::string_view isa) {
@@ -283,26 +311,19 @@ Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_
 Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_t columns,
                             std::span<const std::byte> bytes, ThreadPool& pool,
                             std::string_view isa) {
-  if (isa.empty() || !isa_runs(isa))
-    return fail(
-        ErrorCode::invalid,
-        "NIBBLE_ISA names no instruction set that runs here: unset it, or set it to scalar");
-  const int step =
-      format.layout().scales == Layout::Scales::none ? 1 : std::max(32, format.block());
-  if (rows < 1 || columns < 1 || columns % step != 0)
-    return fail(ErrorCode::invalid, "{} x {} weights cannot be {}: rows are blocks of {}", rows,
-                columns, format.id(), step);
+  NIBBLE_DO(check(format, rows, columns, isa));
   NIBBLE_TRY(const auto size, checked_mul(std::uint64_t(rows), format.row_bytes(columns)));
   if (size != bytes.size())
     return fail(ErrorCode::corrupt, "{} x {} weights of {} are {} bytes, not {}", rows, columns,
                 format.id(), size, bytes.size());
 
-  if (!format.layout().values.empty()) return pack_decoded(format, rows, columns, bytes, pool, isa);
+  if (&stored_as(format) != &format) return pack_decoded(format, rows, columns, bytes, pool, isa);
 
-  Matrix m = lay_out(format, rows, columns, isa);
+  const auto storage = allocate_large(packed_bytes(format, rows, columns));
+  Matrix m = lay_out(format, rows, columns, isa, storage);
   const std::int64_t panels = (rows + kPanelRows - 1) / kPanelRows;
   const std::size_t row_bytes = format.row_bytes(std::size_t(columns));
-  std::byte* base = m.storage_.get();
+  std::byte* base = storage.get();
   populate_large(base, m.bytes_, pool);
   if (const Plain* plain = plain_of(format)) {
     pool.run(panels, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -317,6 +338,7 @@ Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_
   const Parts parts(format, coding, padded_rows(rows), std::size_t(columns));
   const Packer packer(format, coding, parts, columns, base);
   if (rows % kPanelRows != 0) std::memset(base, 0, parts.table);
+  put_rest(coding, parts, base);
   pool.run(panels, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t p = begin; p < end; ++p)
       packer.pack_panel(p, int(std::min<std::int64_t>(kPanelRows, rows - p * kPanelRows)),
@@ -326,14 +348,14 @@ Result<Matrix> Matrix::pack(const Format& format, std::int64_t rows, std::int64_
 }
 
 std::uint64_t Matrix::packed_bytes(const Format& format, std::int64_t rows, std::int64_t columns) {
-  const Format& stored = format.layout().values.empty() ? format : *find_format("f32");
+  const Format& stored = stored_as(format);
   const std::size_t padded = padded_rows(rows);
   if (plain_of(stored)) return padded * stored.row_bytes(std::size_t(columns));
   return Parts(stored, coding_of(stored), padded, std::size_t(columns)).end;
 }
 
 Matrix Matrix::lay_out(const Format& format, std::int64_t rows, std::int64_t columns,
-                       std::string_view isa) {
+                       std::string_view isa, std::shared_ptr<const std::byte> storage) {
   Matrix m;
   const Plain* plain = plain_of(format);
   const Coding coding = coding_of(format);
@@ -342,8 +364,8 @@ Matrix Matrix::lay_out(const Format& format, std::int64_t rows, std::int64_t col
   m.kernel_ = find_kernel(m.view_.packing, isa);
   NIBBLE_CHECK(m.kernel_ != nullptr);
   m.bytes_ = packed_bytes(format, rows, columns);
-  m.storage_ = allocate_large(m.bytes_);
-  std::byte* base = m.storage_.get();
+  m.storage_ = std::move(storage);
+  const std::byte* base = m.storage_.get();
   m.view_.weights = reinterpret_cast<const std::uint8_t*>(base);
   if (plain) return m;
 
@@ -363,18 +385,25 @@ Matrix Matrix::lay_out(const Format& format, std::int64_t rows, std::int64_t col
   if (nested && layout.has_offset)
     m.view_.sub_min = reinterpret_cast<const std::uint8_t*>(base + parts.sub_min);
   if (coding.named) m.view_.table = reinterpret_cast<const std::uint8_t*>(base + parts.table);
-  std::memcpy(base + parts.table, coding.table.data(), coding.table.size());
   return m;
 }
 
 Matrix Matrix::blank(const Format& format, std::int64_t rows, std::int64_t columns) {
-  const bool decoded = !format.layout().values.empty();
-  const Format& stored = decoded ? *find_format("f32") : format;
-  Matrix m = lay_out(stored, rows, columns, active_isa());
-  const bool coded = m.view_.d != nullptr;
-  const std::size_t table = align(sizeof(Coding::table));
-  std::memset(m.storage_.get(), 0, m.bytes_ - (coded ? table : 0));
-  return m;
+  const Format& stored = stored_as(format);
+  const std::size_t bytes = packed_bytes(stored, rows, columns);
+  const auto storage = allocate_large(bytes);
+  std::memset(storage.get(), 0, bytes);
+  if (!plain_of(stored)) {
+    const Coding coding = coding_of(stored);
+    put_rest(coding, Parts(stored, coding, padded_rows(rows), std::size_t(columns)), storage.get());
+  }
+  return lay_out(stored, rows, columns, active_isa(), storage);
+}
+
+Result<Matrix> Matrix::over(const Format& format, std::int64_t rows, std::int64_t columns,
+                            std::shared_ptr<const std::byte> storage) {
+  NIBBLE_DO(check(format, rows, columns, active_isa()));
+  return lay_out(stored_as(format), rows, columns, active_isa(), std::move(storage));
 }
 
 void Matrix::row(std::int64_t index, float* out) const {

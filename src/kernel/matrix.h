@@ -38,6 +38,11 @@ class Matrix {
   /// A matrix of zeros as pack() lays it out, at once: for measuring. A NIBBLE_ISA that does not
   /// run here is the caller's fault.
   static Matrix blank(const Format& format, std::int64_t rows, std::int64_t columns);
+  /// A matrix that pack() made before, from what storage() gave of it: `storage` holds
+  /// packed_bytes(), aligned to 64, and is kept as long as the matrix. Whatever the bytes are,
+  /// products read nothing else. Error: as of pack().
+  static Result<Matrix> over(const Format& format, std::int64_t rows, std::int64_t columns,
+                             std::shared_ptr<const std::byte> storage);
   /// Bytes of memory that a packed matrix takes.
   static std::uint64_t packed_bytes(const Format& format, std::int64_t rows, std::int64_t columns);
 
@@ -46,6 +51,8 @@ class Matrix {
   const PackedView& view() const { return view_; }
   const Kernel& kernel() const { return *kernel_; }
   std::size_t bytes() const { return bytes_; }  // of memory held
+  /// All that pack() has written, which is the same on every instruction set.
+  std::span<const std::byte> storage() const { return {storage_.get(), bytes_}; }
 
   /// Says that the columns are stored in another order.
   void set_order(ColumnOrder order) { order_ = std::move(order); }
@@ -58,14 +65,14 @@ class Matrix {
   void row(std::int64_t index, float* out) const;
 
  private:
-  /// A packed matrix whose arrays are to be filled.
+  /// A matrix whose arrays lie in `storage`, as packed_bytes() has room for them.
   static Matrix lay_out(const Format& format, std::int64_t rows, std::int64_t columns,
-                        std::string_view isa);
+                        std::string_view isa, std::shared_ptr<const std::byte> storage);
 
   PackedView view_{};
   const Kernel* kernel_ = nullptr;
   std::size_t bytes_ = 0;
-  std::shared_ptr<std::byte> storage_;
+  std::shared_ptr<const std::byte> storage_;
   ColumnOrder order_;
   InputRounding inputs_;
 };

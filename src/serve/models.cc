@@ -42,8 +42,10 @@ Result<std::shared_ptr<ServedModel>> ServedModel::load(const std::string& name,
                                                        Progress& progress) {
   NIBBLE_TRY(const Model model, Model::open(path));
   NIBBLE_TRY_IN(path, Tokenizer tokenizer, Tokenizer::open(model.source()));
-  const RuntimeOptions runtime_options = {
-      .threads = options.threads, .precision = precision_of(options), .cache = options.cache};
+  const RuntimeOptions runtime_options = {.threads = options.threads,
+                                          .precision = precision_of(options),
+                                          .cache = options.cache,
+                                          .packed = options.packed};
   NIBBLE_TRY_IN(path, auto runtime, Runtime::load(model, runtime_options, progress));
   if (options.scheduler.lookup) NIBBLE_DO_IN(path, check_speculation(*runtime));
   std::shared_ptr<ServedModel> out(new ServedModel(name, std::move(tokenizer), std::move(runtime)));

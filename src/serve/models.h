@@ -20,6 +20,7 @@ struct ModelsOptions {
   int threads = 0;
   bool exact = false;
   std::string cache = "";        // as RuntimeOptions::cache
+  std::string packed = "";       // as RuntimeOptions::packed
   std::uint32_t context = 4096;  // at most, and at most what the model was made for
   std::uint64_t memory = 0;      // bytes for weights and caches of all loaded models; 0: no limit
   SchedulerOptions scheduler;

@@ -106,6 +106,7 @@ Result<std::unique_ptr<Server>> Server::start(const ServeOptions& options, Progr
   const ModelsOptions models{.threads = options.threads,
                              .exact = options.exact,
                              .cache = options.cache,
+                             .packed = options.packed,
                              .context = options.context,
                              .memory = options.memory,
                              .scheduler = {.parallel = options.parallel,

@@ -174,6 +174,8 @@ TEST_F(BadInput, RunAndBench) {
   ASSERT_EQ(nibble_program(dir_, "convert in -o ok.gguf --to f32").code, 0);
   for (const std::string run : {"run ok.gguf -p a", "bench ok.gguf", "eval ok.gguf --text a"})
     refused({"--cache", "no cache of type 'q3'", "f16"}, run + " --cache q3");
+  for (const std::string run : {"run ok.gguf -p a", "bench ok.gguf", "serve ok.gguf --port 0"})
+    refused({"ok.gguf/x", "cannot make this directory"}, run + " --packed ok.gguf/x");
   refused({"gone.gguf"}, "run ok.gguf -p a --draft gone.gguf");
   refused({"--draft", "--lookup"}, "run ok.gguf -p a --lookup --draft ok.gguf");
   refused({"--draft", "--text"}, "bench ok.gguf --draft ok.gguf");

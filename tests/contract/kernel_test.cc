@@ -9,6 +9,7 @@
 
 #include "base/cpu.h"
 #include "base/half.h"
+#include "base/large.h"
 #include "kernel/matrix.h"
 #include "kernel/ops.h"
 
@@ -316,6 +317,22 @@ TEST_P(KernelContract, FastProductIsTheSameEverywhere) {
       ASSERT_EQ(p.multiply(p.inputs->view), theirs.multiply(theirs.inputs->view));
     });
   }
+}
+
+/// Packed weights can be kept: their bytes are all there is, and the same on every instruction set.
+TEST_P(KernelContract, StorageIsAllThereIs) {
+  for_shapes([](Problem p) {
+    const auto bytes = p.matrix.storage();
+    const auto copy = allocate_large(bytes.size());
+    std::ranges::copy(bytes, copy.get());
+    auto active = Matrix::pack(p.format, p.shape.rows, p.shape.columns, p.bytes, p.pool);
+    ASSERT_TRUE(active) << active.error().message();
+    ASSERT_TRUE(std::ranges::equal(bytes, active->storage()));
+    auto again = Matrix::over(p.format, p.shape.rows, p.shape.columns, copy);
+    ASSERT_TRUE(again) << again.error().message();
+    p.matrix = *again;
+    check_decoding(p);
+  });
 }
 
 std::vector<Case> cases() {

@@ -14,9 +14,9 @@ namespace nibble {
 
 class MemorySource final : public Source {
  public:
-  const std::string& path() const override { return path_; }
+  const std::string& path() const override { return location; }
   std::string_view container() const override { return "memory"; }
-  std::vector<std::string> files() const override { return {path_}; }
+  std::vector<std::string> files() const override { return {location}; }
   const std::vector<TensorInfo>& tensors() const override { return infos; }
   std::span<const std::byte> data(std::size_t index) const override { return bytes[index]; }
   void release(std::size_t, std::uint64_t, std::uint64_t) const override {}
@@ -39,13 +39,11 @@ class MemorySource final : public Source {
     files_of_hf->config = std::move(config);
   }
 
+  std::string location = "memory";
   std::vector<TensorInfo> infos;
   std::vector<std::vector<std::byte>> bytes;
   Metadata keys;
   std::unique_ptr<HfFiles> files_of_hf;
-
- private:
-  std::string path_ = "memory";
 };
 
 /// A small configuration that every architecture understands, under the given class name.
