@@ -173,6 +173,7 @@ struct CodeScale {
     return c;
   }
 };
+
 }  // namespace nibble::NIBBLE_ISA
 
 #include "kernel/step_bf16.h"
