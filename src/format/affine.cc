@@ -18,7 +18,7 @@
 #include <string>
 
 #include "format/bits.h"
-#include "format/format.h"
+#include "format/columns.h"
 #include "format/levels.h"
 
 namespace nibble {
@@ -102,23 +102,23 @@ struct Name {
   std::string text;  // outlives the Format that refers to it
 };
 
-class Affine final : private Name, public Format {
+class Affine final : private Name, public ColumnFormat<Affine> {
  public:
   Affine(std::string_view id, const Member& m)
       : Name{std::string(id)},
-        Format({.id = text,
-                .block = m.group,
-                .grain = 1,
-                .bytes = m.bytes(),
-                .ggml_type = -1,
-                .ggml_name = {},
-                .layout = {.scales = Layout::Scales::single,
-                           .number = m.number,
-                           .sub = m.group,
-                           .has_offset = m.offset != Member::Offset::none,
-                           .zero_point = m.offset == Member::Offset::zero_point,
-                           .whole_row = m.row,
-                           .levels = levels_of(m.bits, m.offset == Member::Offset::min)}}),
+        ColumnFormat({.id = text,
+                      .block = m.group,
+                      .grain = 1,
+                      .bytes = m.bytes(),
+                      .ggml_type = -1,
+                      .ggml_name = {},
+                      .layout = {.scales = Layout::Scales::single,
+                                 .number = m.number,
+                                 .sub = m.group,
+                                 .has_offset = m.offset != Member::Offset::none,
+                                 .zero_point = m.offset == Member::Offset::zero_point,
+                                 .whole_row = m.row,
+                                 .levels = levels_of(m.bits, m.offset == Member::Offset::min)}}),
         member_(m) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
@@ -136,7 +136,8 @@ class Affine final : private Name, public Format {
     }
   }
 
-  void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
+  template <class Item>
+  void read(const std::byte* in, Grid& grid, Item* codes) const {
     grid.d = get_number(in);
     if (member_.offset == Member::Offset::zero_point)
       grid.dmin = float(std::int8_t(*in++));
@@ -146,10 +147,9 @@ class Affine final : private Name, public Format {
     int count = 0;
     for (int i = 0; i < member_.group; ++i) {
       if (count < member_.bits) bits |= std::uint32_t(get_u8(in++)) << count, count += 8;
-      codes[i] = bits & ((1u << member_.bits) - 1);
+      codes[i] = Item(bits & ((1u << member_.bits) - 1));
       bits >>= member_.bits, count -= member_.bits;
     }
-    make_effective(grid);
   }
 
  private:

@@ -80,13 +80,15 @@ NIBBLE_CLONES static void put_fields(const Item* items, int count, std::byte* ou
 template <int kBits, int kBytes, int kShift = 0, class Item>
 NIBBLE_CLONES static void get_fields(const std::byte* in, int count, Item* items) {
   constexpr unsigned mask = (1u << kBits) - 1;
-  for (; count > 0; count -= kBytes * (8 / kBits), items += kBytes * (8 / kBits), in += kBytes)
-    for (int f = 0; f < 8 / kBits; ++f)
+  for (; count > 0; count -= kBytes * (8 / kBits), items += kBytes * (8 / kBits), in += kBytes) {
+#pragma GCC unroll 8
+    for (int f = 0; f < 8 / kBits; ++f)  // shifts by constants are those that bytes can do
       for (int i = 0; i < kBytes; ++i) {
         const unsigned field = unsigned(get_u8(in + i)) >> (f * kBits) & mask;
         Item& item = items[f * kBytes + i];
         item = Item(kShift == 0 ? field : (unsigned(item) | field << kShift));
       }
+  }
 }
 
 }  // namespace nibble

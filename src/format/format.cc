@@ -130,6 +130,10 @@ void Format::levels(const Grid&, const Code* codes, std::int8_t* out) const {
     for (int i = 0; i < block(); ++i) out[i] = table[codes[i]];
 }
 
+void Format::unpack_bytes(const std::byte*, Grid&, std::uint8_t*) const {
+  NIBBLE_CHECK(false && "codes of a byte");
+}
+
 void Format::encode(const float*, std::size_t, std::byte*) const { NIBBLE_CHECK(false && "plain"); }
 
 void Format::decode(const std::byte* in, std::size_t blocks, float* out) const {

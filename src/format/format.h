@@ -116,6 +116,9 @@ class Format {
   virtual void pack(const Grid& grid, const Code* codes, std::byte* out) const = 0;
   /// The inverse for every possible content of the bytes; fills stored and effective fields.
   virtual void unpack(const std::byte* in, Grid& grid, Code* codes) const = 0;
+  /// The same but for effective fields, with codes of a byte each: those of columns that have codes
+  /// of their own and scales. Others have none.
+  virtual void unpack_bytes(const std::byte* in, Grid& grid, std::uint8_t* codes) const;
 
   /// The nearest values of `blocks` consecutive blocks. Only where layout().scales is none.
   virtual void encode(const float* in, std::size_t blocks, std::byte* out) const;

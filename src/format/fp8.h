@@ -9,25 +9,25 @@
 #include <array>
 
 #include "format/bits.h"
-#include "format/format.h"
+#include "format/columns.h"
 #include "format/levels.h"
 
 namespace nibble {
 
-class Fp8 final : public Format {
+class Fp8 final : public ColumnFormat<Fp8> {
  public:
   Fp8(std::string_view id, Layout::Number number, bool whole_row)
-      : Format({.id = id,
-                .block = kBlock,
-                .grain = 1,
-                .bytes = (number == Layout::Number::f32 ? 4u : 2u) + kBlock,
-                .ggml_type = -1,
-                .ggml_name = {},
-                .layout = {.scales = Layout::Scales::single,
-                           .number = number,
-                           .sub = kBlock,
-                           .whole_row = whole_row,
-                           .values = all_values()}}) {}
+      : ColumnFormat({.id = id,
+                      .block = kBlock,
+                      .grain = 1,
+                      .bytes = (number == Layout::Number::f32 ? 4u : 2u) + kBlock,
+                      .ggml_type = -1,
+                      .ggml_name = {},
+                      .layout = {.scales = Layout::Scales::single,
+                                 .number = number,
+                                 .sub = kBlock,
+                                 .whole_row = whole_row,
+                                 .values = all_values()}}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     if (wide()) {
@@ -39,14 +39,14 @@ class Fp8 final : public Format {
     for (int i = 0; i < kBlock; ++i) out[i] = std::byte(fp8_bits(codes[i]));
   }
 
-  void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
+  template <class Item>
+  void read(const std::byte* in, Grid& grid, Item* codes) const {
     grid.d = wide() ? get_f32(in) : bf16_to_f32(get_u16(in));
     in += wide() ? 4 : 2;
     for (int i = 0; i < kBlock; ++i) {
       const unsigned bits = get_u8(in + i), size = std::min(bits & 0x7f, unsigned(kLargest));
-      codes[i] = fp8_code((bits & 0x80) | size);
+      codes[i] = Item(fp8_code((bits & 0x80) | size));
     }
-    make_effective(grid);
   }
 
  private:

@@ -6,25 +6,25 @@
 #include <cmath>
 
 #include "format/bits.h"
-#include "format/format.h"
+#include "format/columns.h"
 #include "format/levels.h"
 
 namespace nibble {
 namespace {
 
-class Mxfp4 final : public Format {
+class Mxfp4 final : public ColumnFormat<Mxfp4> {
  public:
   Mxfp4()
-      : Format({.id = "mxfp4",
-                .block = 32,
-                .grain = 1,
-                .bytes = 17,
-                .ggml_type = 39,
-                .ggml_name = "MXFP4",
-                .layout = {.scales = Layout::Scales::single,
-                           .number = Layout::Number::power,
-                           .sub = 32,
-                           .levels = kFloat4Levels}}) {}
+      : ColumnFormat({.id = "mxfp4",
+                      .block = 32,
+                      .grain = 1,
+                      .bytes = 17,
+                      .ggml_type = 39,
+                      .ggml_name = "MXFP4",
+                      .layout = {.scales = Layout::Scales::single,
+                                 .number = Layout::Number::power,
+                                 .sub = 32,
+                                 .levels = kFloat4Levels}}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     out[0] = std::byte(grid.d > 0 ? std::clamp(std::ilogb(grid.d) + 128, 0, 255) : 0);
@@ -33,11 +33,11 @@ class Mxfp4 final : public Format {
     put_fields<4, 16>(floats, 32, out + 1);
   }
 
-  void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
+  template <class Item>
+  void read(const std::byte* in, Grid& grid, Item* codes) const {
     grid.d = std::ldexp(1.0f, int(get_u8(in)) - 128);
     get_fields<4, 16>(in + 1, 32, codes);
-    for (int i = 0; i < 32; ++i) codes[i] = float4_code(codes[i]);
-    make_effective(grid);
+    for (int i = 0; i < 32; ++i) codes[i] = Item(float4_code(codes[i]));
   }
 };
 

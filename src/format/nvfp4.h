@@ -5,24 +5,24 @@
 #pragma once
 
 #include "format/bits.h"
-#include "format/format.h"
+#include "format/columns.h"
 #include "format/levels.h"
 
 namespace nibble {
 
-class Nvfp4 final : public Format {
+class Nvfp4 final : public ColumnFormat<Nvfp4> {
  public:
   Nvfp4(std::string_view id, Layout::Number number)
-      : Format({.id = id,
-                .block = 16,
-                .grain = 1,
-                .bytes = (number == Layout::Number::f32 ? 4u : 1u) + 8,
-                .ggml_type = -1,
-                .ggml_name = {},
-                .layout = {.scales = Layout::Scales::single,
-                           .number = number,
-                           .sub = 16,
-                           .levels = kFloat4Levels}}) {}
+      : ColumnFormat({.id = id,
+                      .block = 16,
+                      .grain = 1,
+                      .bytes = (number == Layout::Number::f32 ? 4u : 1u) + 8,
+                      .ggml_type = -1,
+                      .ggml_name = {},
+                      .layout = {.scales = Layout::Scales::single,
+                                 .number = number,
+                                 .sub = 16,
+                                 .levels = kFloat4Levels}}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     if (wide())
@@ -34,11 +34,11 @@ class Nvfp4 final : public Format {
     put_fields<4, 1>(floats, 16, out + spec().bytes - 8);
   }
 
-  void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
+  template <class Item>
+  void read(const std::byte* in, Grid& grid, Item* codes) const {
     grid.d = wide() ? get_f32(in) : e4m3_to_f32(get_u8(in)) / 1024;
     get_fields<4, 1>(in + spec().bytes - 8, 16, codes);
-    for (int i = 0; i < 16; ++i) codes[i] = float4_code(codes[i]);
-    make_effective(grid);
+    for (int i = 0; i < 16; ++i) codes[i] = Item(float4_code(codes[i]));
   }
 
  private:

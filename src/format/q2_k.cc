@@ -3,7 +3,7 @@
 // columns i, i + 32, i + 64, i + 96 from its lowest bits up; fp16 d; fp16 dmin.
 // value = (d * s) * code - dmin * m.
 #include "format/bits.h"
-#include "format/format.h"
+#include "format/columns.h"
 #include "format/levels.h"
 
 namespace nibble {
@@ -11,22 +11,22 @@ namespace {
 
 constexpr auto kLevels = consecutive_levels<0, 4>();
 
-class Q2K final : public Format {
+class Q2K final : public ColumnFormat<Q2K> {
  public:
   Q2K()
-      : Format({.id = "q2_k",
-                .block = 256,
-                .grain = 1,
-                .bytes = 84,
-                .ggml_type = 10,
-                .ggml_name = "Q2_K",
-                .layout = {.scales = Layout::Scales::nested,
-                           .sub = 16,
-                           .has_offset = true,
-                           .scale_min = 0,
-                           .scale_max = 15,
-                           .offset_max = 15,
-                           .levels = kLevels}}) {}
+      : ColumnFormat({.id = "q2_k",
+                      .block = 256,
+                      .grain = 1,
+                      .bytes = 84,
+                      .ggml_type = 10,
+                      .ggml_name = "Q2_K",
+                      .layout = {.scales = Layout::Scales::nested,
+                                 .sub = 16,
+                                 .has_offset = true,
+                                 .scale_min = 0,
+                                 .scale_max = 15,
+                                 .offset_max = 15,
+                                 .levels = kLevels}}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     for (int s = 0; s < 16; ++s) out[s] = std::byte(grid.sub_scale[s] | grid.sub_min[s] << 4);
@@ -35,7 +35,8 @@ class Q2K final : public Format {
     put_fp16(out + 82, grid.dmin);
   }
 
-  void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
+  template <class Item>
+  void read(const std::byte* in, Grid& grid, Item* codes) const {
     for (int s = 0; s < 16; ++s) {
       grid.sub_scale[s] = get_u8(in + s) & 15;
       grid.sub_min[s] = get_u8(in + s) >> 4;
@@ -43,7 +44,6 @@ class Q2K final : public Format {
     get_fields<2, 32>(in + 16, 256, codes);
     grid.d = get_fp16(in + 80);
     grid.dmin = get_fp16(in + 82);
-    make_effective(grid);
   }
 };
 

@@ -4,7 +4,7 @@
 // scales s (biased by 32): bytes 0..7 hold the lower 4 bits of scales i and i + 8, bytes 8..11 the
 // upper 2 bits of scales i, i + 4, i + 8, i + 12; fp16 d. value = (d * s) * (code - 4).
 #include "format/bits.h"
-#include "format/format.h"
+#include "format/columns.h"
 #include "format/levels.h"
 
 namespace nibble {
@@ -12,20 +12,20 @@ namespace {
 
 constexpr auto kLevels = consecutive_levels<-4, 8>();
 
-class Q3K final : public Format {
+class Q3K final : public ColumnFormat<Q3K> {
  public:
   Q3K()
-      : Format({.id = "q3_k",
-                .block = 256,
-                .grain = 1,
-                .bytes = 110,
-                .ggml_type = 11,
-                .ggml_name = "Q3_K",
-                .layout = {.scales = Layout::Scales::nested,
-                           .sub = 16,
-                           .scale_min = -32,
-                           .scale_max = 31,
-                           .levels = kLevels}}) {}
+      : ColumnFormat({.id = "q3_k",
+                      .block = 256,
+                      .grain = 1,
+                      .bytes = 110,
+                      .ggml_type = 11,
+                      .ggml_name = "Q3_K",
+                      .layout = {.scales = Layout::Scales::nested,
+                                 .sub = 16,
+                                 .scale_min = -32,
+                                 .scale_max = 31,
+                                 .levels = kLevels}}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     std::uint8_t scales[16];
@@ -37,7 +37,8 @@ class Q3K final : public Format {
     put_fp16(out + 108, grid.d);
   }
 
-  void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
+  template <class Item>
+  void read(const std::byte* in, Grid& grid, Item* codes) const {
     std::uint8_t scales[16];
     get_fields<4, 8>(in + 96, 16, scales);
     get_fields<2, 4, 4>(in + 104, 16, scales);
@@ -45,7 +46,6 @@ class Q3K final : public Format {
     get_fields<2, 32>(in + 32, 256, codes);
     get_fields<1, 32, 2>(in, 256, codes);
     grid.d = get_fp16(in + 108);
-    make_effective(grid);
   }
 };
 

@@ -1,7 +1,7 @@
 // Q4_1: 32 weights in 20 bytes. fp16 scale d, fp16 offset m, then 16 bytes of 4-bit codes: byte i
 // holds column i in its low half and column i + 16 in its high half. value = d * code + m.
 #include "format/bits.h"
-#include "format/format.h"
+#include "format/columns.h"
 #include "format/levels.h"
 
 namespace nibble {
@@ -9,19 +9,19 @@ namespace {
 
 constexpr auto kLevels = consecutive_levels<0, 16>();
 
-class Q4_1 final : public Format {
+class Q4_1 final : public ColumnFormat<Q4_1> {
  public:
   Q4_1()
-      : Format({.id = "q4_1",
-                .block = 32,
-                .grain = 1,
-                .bytes = 20,
-                .ggml_type = 3,
-                .ggml_name = "Q4_1",
-                .layout = {.scales = Layout::Scales::single,
-                           .sub = 32,
-                           .has_offset = true,
-                           .levels = kLevels}}) {}
+      : ColumnFormat({.id = "q4_1",
+                      .block = 32,
+                      .grain = 1,
+                      .bytes = 20,
+                      .ggml_type = 3,
+                      .ggml_name = "Q4_1",
+                      .layout = {.scales = Layout::Scales::single,
+                                 .sub = 32,
+                                 .has_offset = true,
+                                 .levels = kLevels}}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     put_fp16(out, grid.d);
@@ -29,11 +29,11 @@ class Q4_1 final : public Format {
     put_fields<4, 16>(codes, 32, out + 4);
   }
 
-  void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
+  template <class Item>
+  void read(const std::byte* in, Grid& grid, Item* codes) const {
     grid.d = get_fp16(in);
     grid.dmin = get_fp16(in + 2);
     get_fields<4, 16>(in + 4, 32, codes);
-    make_effective(grid);
   }
 };
 

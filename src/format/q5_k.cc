@@ -4,7 +4,7 @@
 // byte i of 32 holds column i in its low half and column i + 32 in its high half. value = (d * s) *
 // code - dmin * m.
 #include "format/bits.h"
-#include "format/format.h"
+#include "format/columns.h"
 #include "format/k_scales.h"
 #include "format/levels.h"
 
@@ -13,22 +13,22 @@ namespace {
 
 constexpr auto kLevels = consecutive_levels<0, 32>();
 
-class Q5K final : public Format {
+class Q5K final : public ColumnFormat<Q5K> {
  public:
   Q5K()
-      : Format({.id = "q5_k",
-                .block = 256,
-                .grain = 1,
-                .bytes = 176,
-                .ggml_type = 13,
-                .ggml_name = "Q5_K",
-                .layout = {.scales = Layout::Scales::nested,
-                           .sub = 32,
-                           .has_offset = true,
-                           .scale_min = 0,
-                           .scale_max = 63,
-                           .offset_max = 63,
-                           .levels = kLevels}}) {}
+      : ColumnFormat({.id = "q5_k",
+                      .block = 256,
+                      .grain = 1,
+                      .bytes = 176,
+                      .ggml_type = 13,
+                      .ggml_name = "Q5_K",
+                      .layout = {.scales = Layout::Scales::nested,
+                                 .sub = 32,
+                                 .has_offset = true,
+                                 .scale_min = 0,
+                                 .scale_max = 63,
+                                 .offset_max = 63,
+                                 .levels = kLevels}}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     put_fp16(out, grid.d);
@@ -38,13 +38,13 @@ class Q5K final : public Format {
     put_fields<4, 32>(codes, 256, out + 48);
   }
 
-  void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
+  template <class Item>
+  void read(const std::byte* in, Grid& grid, Item* codes) const {
     grid.d = get_fp16(in);
     grid.dmin = get_fp16(in + 2);
     get_k_scales(in + 4, grid);
     get_fields<4, 32>(in + 48, 256, codes);
     get_fields<1, 32, 4>(in + 16, 256, codes);
-    make_effective(grid);
   }
 };
 

@@ -5,7 +5,7 @@
 // digits, the first highest, are a number below 3^5 stored as a fraction: b / 256 >= n / 243, so
 // that the next digit is what 3 * b carries beyond 8 bits. value = d * (code - 1).
 #include "format/bits.h"
-#include "format/format.h"
+#include "format/columns.h"
 #include "format/levels.h"
 
 namespace nibble {
@@ -19,16 +19,17 @@ struct Run {
 };
 constexpr Run kRuns[] = {{0, 32, 5}, {160, 16, 5}, {240, 4, 4}};
 
-class Tq1_0 final : public Format {
+class Tq1_0 final : public ColumnFormat<Tq1_0> {
  public:
   Tq1_0()
-      : Format({.id = "tq1_0",
-                .block = 256,
-                .grain = 1,
-                .bytes = 54,
-                .ggml_type = 34,
-                .ggml_name = "TQ1_0",
-                .layout = {.scales = Layout::Scales::single, .sub = 256, .levels = kLevels}}) {}
+      : ColumnFormat(
+            {.id = "tq1_0",
+             .block = 256,
+             .grain = 1,
+             .bytes = 54,
+             .ggml_type = 34,
+             .ggml_name = "TQ1_0",
+             .layout = {.scales = Layout::Scales::single, .sub = 256, .levels = kLevels}}) {}
 
   void pack(const Grid& grid, const Code* codes, std::byte* out) const override {
     const Code* at = codes;
@@ -43,15 +44,15 @@ class Tq1_0 final : public Format {
     put_fp16(out, grid.d);
   }
 
-  void unpack(const std::byte* in, Grid& grid, Code* codes) const override {
+  template <class Item>
+  void read(const std::byte* in, Grid& grid, Item* codes) const {
     for (const Run& run : kRuns)
       for (int i = 0; i < run.bytes; ++i) {
         unsigned fraction = get_u8(in++);
         for (int k = 0; k < run.digits; ++k, fraction = 3 * fraction & 255)
-          codes[run.columns + k * run.bytes + i] = 3 * fraction >> 8;
+          codes[run.columns + k * run.bytes + i] = Item(3 * fraction >> 8);
       }
     grid.d = get_fp16(in);
-    make_effective(grid);
   }
 };
 

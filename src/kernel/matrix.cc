@@ -93,18 +93,18 @@ struct Parts {
 template <int kBits>
 NIBBLE_CLONES void fold_bits(const std::uint8_t* codes, int units, int first, std::uint32_t* words,
                              int stride) {
-  constexpr int kGroups = 8 / kBits;
   constexpr std::uint32_t kMask = 0x01010101u * ((1u << kBits) - 1);
-  std::uint32_t four[kUnitColumns / 4];
-  for (int unit = 0; unit < units; ++unit, codes += kUnitColumns, words += stride) {
-    std::memcpy(four, codes, sizeof four);
-    for (int piece = 0; piece < kBits; ++piece) {
-      std::uint32_t word = 0;
-      for (int g = 0; g < kGroups; ++g)
-        word |= (four[piece * kGroups + g] >> first & kMask) << g * kBits;
-      words[piece] = word;
-    }
+  std::uint32_t folded[2][kMaxBlock / 4];
+  int count = units * kUnitColumns / 4, from = 0;
+  std::memcpy(folded[0], codes, std::size_t(count) * 4);
+  for (int i = 0; i < count; ++i) folded[0][i] = folded[0][i] >> first & kMask;
+  for (int bits = kBits; bits < 8; bits *= 2, from ^= 1) {  // two words into one
+    count /= 2;
+    for (int i = 0; i < count; ++i)
+      folded[from ^ 1][i] = folded[from][2 * i] | folded[from][2 * i + 1] << bits;
   }
+  for (int unit = 0; unit < units; ++unit)
+    std::memcpy(words + unit * stride, folded[from] + unit * kBits, kBits * 4);
 }
 
 /// One plane of the codes of a row.
@@ -143,11 +143,12 @@ class Packer {
     const int span = std::max(format_.block(), kUnitColumns), words = span / kUnitColumns * bits();
     const std::size_t span_bytes = std::size_t(span / format_.block()) * format_.spec().bytes;
     std::uint32_t folded[kPanelRows][kMaxBlock / 4];
+    Grid grid;
     const std::int64_t blocks = columns_ / format_.block();
     for (std::int64_t j = 0; j < columns_; j += span, in += span_bytes) {
       const std::int64_t block = panel * blocks + j / format_.block();
       for (int r = 0; r < rows; ++r)
-        fold_row(in + std::size_t(r) * row_bytes, block, r, span, folded[r]);
+        fold_row(in + std::size_t(r) * row_bytes, block, r, span, grid, folded[r]);
       auto* out = reinterpret_cast<std::uint32_t*>(weights_ + (panel * columns_ + j) * kPanelRows /
                                                                   8 * bits());
       transpose(
@@ -159,28 +160,32 @@ class Packer {
   int bits() const { return planes_.low + planes_.high; }
 
   /// A span of a row from a block of its panel on: scales to where they belong, codes into words.
-  void fold_row(const std::byte* in, std::int64_t first, int lane, int span,
+  void fold_row(const std::byte* in, std::int64_t first, int lane, int span, Grid& grid,
                 std::uint32_t* words) const {
     const int block = format_.block(), units = span / kUnitColumns;
-    Grid grid;
-    Code codes[kMaxBlock];
-    std::int8_t levels[kMaxBlock];
-    std::uint8_t packed[kMaxBlock];
+    std::uint8_t codes[kMaxBlock];
     for (int at = 0; at < span; at += block, in += format_.spec().bytes, ++first) {
-      format_.unpack(in, grid, codes);
+      unpack(in, grid, codes + at);
       put_scales(grid, first, lane);
-      if (format_.spec().grain > 1) {
-        format_.levels(grid, codes, levels);
-        for (int i = 0; i < block; ++i) packed[at + i] = coding_.code[std::size_t(levels[i] + 128)];
-      } else if (same_codes_) {
-        for (int i = 0; i < block; ++i) packed[at + i] = std::uint8_t(codes[i]);
-      } else {
-        for (int i = 0; i < block; ++i) packed[at + i] = coding_.again[codes[i]];
-      }
     }
-    fold_plane(packed, units, planes_.low, 0, words, bits());
+    fold_plane(codes, units, planes_.low, 0, words, bits());
     if (planes_.high > 0)
-      fold_plane(packed, units, planes_.high, planes_.low, words + planes_.low, bits());
+      fold_plane(codes, units, planes_.high, planes_.low, words + planes_.low, bits());
+  }
+
+  /// The codes of a block as the packing has them.
+  void unpack(const std::byte* in, Grid& grid, std::uint8_t* out) const {
+    const int block = format_.block();
+    if (format_.spec().grain > 1) {
+      Code codes[kMaxBlock];
+      std::int8_t levels[kMaxBlock];
+      format_.unpack(in, grid, codes);
+      format_.levels(grid, codes, levels);
+      for (int i = 0; i < block; ++i) out[i] = coding_.code[std::size_t(levels[i] + 128)];
+      return;
+    }
+    format_.unpack_bytes(in, grid, out);
+    for (int i = 0; !same_codes_ && i < block; ++i) out[i] = coding_.again[out[i]];
   }
 
   /// Of the block of a row that has index `block` in its panel.
@@ -194,10 +199,15 @@ class Packer {
       put_number(dmin_, at, grid.dmin);
     if (layout.scales != Layout::Scales::nested) return;
     const std::int64_t first = block * subs_ * kPanelRows + lane;
-    for (int s = 0; s < subs_; ++s)
-      sub_scale_[first + s * kPanelRows] = std::int8_t(grid.sub_scale[std::size_t(s)]);
-    for (int s = 0; layout.has_offset && s < subs_; ++s)
-      sub_min_[first + s * kPanelRows] = std::uint8_t(grid.sub_min[std::size_t(s)]);
+    const std::span subs(grid.sub_scale.data(), std::size_t(subs_));
+    put_column(subs, sub_scale_ + first);
+    if (layout.has_offset)
+      put_column(std::span(grid.sub_min.data(), subs.size()), sub_min_ + first);
+  }
+
+  template <class Byte>
+  static void put_column(std::span<const std::int16_t> numbers, Byte* out) {
+    for (std::size_t i = 0; i < numbers.size(); ++i) out[i * kPanelRows] = Byte(numbers[i]);
   }
 
   void put_number(std::byte* array, std::int64_t at, float x) const {

@@ -95,6 +95,23 @@ TEST_P(FormatContract, UnpackAfterPackIsTheIdentity) {
   }
 }
 
+TEST_P(FormatContract, CodesOfBytesAreTheSame) {
+  if (layout.codebook || layout.scales == Layout::Scales::none) return;
+  std::vector<Code> codes(std::size_t(format.block()));
+  std::vector<std::uint8_t> bytes(codes.size());
+  for (int trial = 0; trial < 50; ++trial) {
+    const auto block = random_block();
+    Grid grid, stored;
+    format.unpack(block.data(), grid, codes.data());
+    format.unpack_bytes(block.data(), stored, bytes.data());
+    EXPECT_TRUE(std::ranges::equal(codes, bytes));
+    EXPECT_TRUE(same(grid.d, stored.d));
+    EXPECT_TRUE(same(grid.dmin, stored.dmin));
+    EXPECT_EQ(grid.sub_scale, stored.sub_scale);
+    EXPECT_EQ(grid.sub_min, stored.sub_min);
+  }
+}
+
 // Every value of every field survives, not only random ones: each code at each column or group,
 // each integer factor in each sub-block.
 TEST_P(FormatContract, EveryFieldSurvivesAlone) {
