@@ -2,7 +2,7 @@
 """Measures how fast nibble runs here, and writes it down: docs/performance.md.
 
     performance.py NIBBLE MODEL.gguf ... [-o docs/performance.md] [--threads 1,2] [--contexts 512,8192] [--batches 1,64]
-                   [--caches f16,q8_0] [--rounds 3] [--tokens 16] [--seconds 100] [--prefix COMMAND]
+                   [--caches f16,q8_0] [--rounds 3] [--tokens 16] [--seconds 500] [--prefix COMMAND]
 
 Every figure is one of `nibble bench --json`, the median of its rounds. --prefix is put before every such command (a script
 that keeps the machine quiet, say). What a run of a model would take is estimated first: contexts, batches and rounds that
@@ -138,7 +138,7 @@ def main():
     parser.add_argument("--caches", type=lambda text: text.split(","), default=["f16", "q8_0", "q4_0"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=16, help="of a round, for each sequence")
-    parser.add_argument("--seconds", type=float, default=100, help="that one command may take, about")
+    parser.add_argument("--seconds", type=float, default=500, help="that one command may take, about")
     parser.add_argument("--prefix", default="")
     arguments = parser.parse_args()
     models = [Measured(arguments, model) for model in arguments.models]
