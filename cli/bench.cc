@@ -49,7 +49,8 @@ int print_as_json(const BenchmarkReport& r, const Options& options) {
                      {"products", r.products},
                      {"machine",
                       {{"bytes_per_second", r.machine.bytes_per_second},
-                       {"int8_operations_per_second", r.machine.int8_operations_per_second}}},
+                       {"int8_operations_per_second", r.machine.int8_operations_per_second},
+                       {"bf16_operations_per_second", r.machine.bf16_operations_per_second}}},
                      {"energy_counters", r.energy_domains},
                      {"no_energy_counter", r.no_energy},
                      {"load_seconds", r.load_seconds},
@@ -97,12 +98,12 @@ int print(const BenchmarkReport& r, const Options& options) {
     fmt::print("energy       of {}\n", fmt::join(r.energy_domains, ", "));
   fmt::print(
       "limits       memory is read at {}/s, {:.0f}% of it by decode; 8-bit products reach {:.0f} "
-      "Gop/s, {:.0f}% of it in prefill\n",
+      "Gop/s, {:.0f}% of it in prefill; products of bf16 {:.0f} Gop/s\n",
       human_bytes(std::uint64_t(r.machine.bytes_per_second)),
       100 * r.decode.tokens_per_second * double(r.read_bytes) / r.machine.bytes_per_second,
       r.machine.int8_operations_per_second * 1e-9,
-      100 * r.prefill.tokens_per_second * double(r.products) /
-          r.machine.int8_operations_per_second);
+      100 * r.prefill.tokens_per_second * double(r.products) / r.machine.int8_operations_per_second,
+      r.machine.bf16_operations_per_second * 1e-9);
   return kExitOk;
 }
 

@@ -10,7 +10,8 @@ behind the best peer by 15% in the first round is left out of the others.
 `peer` is the one (with its way of waiting) whose median over the rounds is best, `best_peer` that median, and `ratio` the median over
 rounds of ours / that peer in the same round: taking the best of several noisy runs in each round would favour the peers.
 `limit_share`, measured in every round: of decode, the bytes of weights read a second, relative to what all threads together read of
-plain memory; of prefill and batch, the operations a second, 2 a weight and token, relative to what they reach in registers.
+plain memory; of prefill and batch, the operations a second, 2 a weight and token, relative to what they reach in registers with
+8-bit codes (F16 and BF16 are multiplied as bf16 or float32: `limits` has that peak too).
 """
 import argparse
 import json
@@ -39,6 +40,7 @@ def ours(arguments, model):
     return {"prefill": found["prefill_tokens_per_second"], "decode": found["decode_tokens_per_second"],
             "batch": found["decodes"][-1]["tokens_per_second"] if batch else None,
             "bandwidth": found["machine"]["bytes_per_second"], "peak": found["machine"]["int8_operations_per_second"],
+            "bf16_peak": found["machine"]["bf16_operations_per_second"],
             "bytes": found["read_bytes"], "products": found["products"]}
 
 
@@ -138,6 +140,7 @@ def row(kind, model, rounds, names):
     return {"kind": kind, "type": pathlib.Path(model).stem, "ours": medians["nibble"], "best_peer": medians[best], "peer": best,
             "ratio": statistics.median(each["nibble"][kind] / each[best][kind] for each in rounds),
             "limit_share": statistics.median(each[kind] * each[per_token] / each[limit] for each in mine),
+            "limits": {name: statistics.median(each[name] for each in mine) for name in ("bandwidth", "peak", "bf16_peak")},
             "first_round": {name: values[kind] for name, values in rounds[0].items() if kind in values}, "all": medians}
 
 
@@ -158,6 +161,9 @@ def main():
                       f"({found['peer']}), ratio {found['ratio']:.2f}{limit}", flush=True)
     if arguments.json:
         print(json.dumps({"threads": arguments.threads, "rounds": arguments.rounds, "rows": rows}, indent=1))
+    else:
+        limits = {name: statistics.median(found["limits"][name] for found in rows) * 1e-9 for name in rows[0]["limits"]}
+        print(f"memory {limits['bandwidth']:.1f} GB/s, int8 {limits['peak']:.0f} and bf16 {limits['bf16_peak']:.0f} Gop/s")
 
 
 if __name__ == "__main__":

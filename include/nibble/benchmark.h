@@ -32,6 +32,7 @@ struct BenchmarkOptions {
 struct MachineSpeed {
   double bytes_per_second = 0;            // read from memory
   double int8_operations_per_second = 0;  // multiplications and additions of 8-bit codes
+  double bf16_operations_per_second = 0;  // of bf16, as F16 and BF16 are multiplied
 };
 
 /// The rounds of one measurement.

@@ -13,8 +13,10 @@ namespace {
 constexpr std::size_t kWords = std::size_t{256} << 17;  // 256 MB: no cache holds them
 constexpr std::size_t kAhead = 256;
 constexpr std::int64_t kPieces = 64;
-constexpr int kTries = 8;  // the best counts: others may be using the machine
-constexpr std::int64_t kRounds = 1 << 20;
+constexpr int kTries = 8;                  // the best counts: others may be using the machine
+constexpr std::int64_t kRounds = 1 << 14;  // and so many times more that it takes kLong
+constexpr double kLong = 2e-3;             // seconds, beside which waking threads counts little
+constexpr std::int64_t kMostRounds = kRounds << 12;
 
 /// Seconds that fn takes on all threads, at best.
 template <class Fn>
@@ -48,11 +50,16 @@ MachineSpeed measure_machine(ThreadPool& pool) {
     }
     for (const std::uint64_t each : sum) kept += each;
   });
-  std::atomic<std::int64_t> done = 0;
-  const double products =
-      seconds(pool, pool.size(), [&](std::int64_t) { done = ops().peak_int8(kRounds); });
+  const auto operations_per_second = [&](std::int64_t (*peak)(std::int64_t)) {
+    std::atomic<std::int64_t> done = 0;
+    for (std::int64_t rounds = kRounds;; rounds *= 4) {
+      const double taken = seconds(pool, pool.size(), [&](std::int64_t) { done = peak(rounds); });
+      if (taken > kLong || rounds >= kMostRounds) return double(done) * pool.size() / taken;
+    }
+  };
   return {.bytes_per_second = double(kWords * sizeof(std::uint64_t)) / reading,
-          .int8_operations_per_second = double(done) * pool.size() / products};
+          .int8_operations_per_second = operations_per_second(ops().peak_int8),
+          .bf16_operations_per_second = operations_per_second(ops().peak_bf16)};
 }
 
 }  // namespace nibble

@@ -90,6 +90,7 @@ struct Ops {
   /// Products of 8-bit codes, all in registers: what the processor can do at best. Returns how many
   /// multiplications and additions it has done.
   int64_t (*peak_int8)(int64_t rounds);
+  int64_t (*peak_bf16)(int64_t rounds);  // the same of bf16, as kernels of f16 and bf16 multiply
 };
 
 /// The operations of the active instruction set (scalar if NIBBLE_ISA names none that runs here).

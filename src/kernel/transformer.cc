@@ -508,6 +508,26 @@ int64_t peak_int8(int64_t rounds) {
   return rounds * kSums * 2 * 64;
 }
 
+int64_t peak_bf16(int64_t rounds) {
+  constexpr int kSums = 12;  // two multiplications a cycle that take four, and some to spare
+  float values[16], x[kSums];
+  for (int i = 0; i < 16; ++i) values[i] = 1;
+  for (int i = 0; i < kSums; ++i) x[i] = 0;
+  const F w = load(values);
+  F sums[kSums];
+#pragma GCC unroll 16
+  for (int t = 0; t < kSums; ++t) sums[t] = zero();
+  for (int64_t round = 0; round < rounds; ++round)
+#pragma GCC unroll 16
+    for (int t = 0; t < kSums; ++t) sums[t] = StepBf16::add(w, x[t], sums[t]);
+  F sum = zero();
+#pragma GCC unroll 16
+  for (int t = 0; t < kSums; ++t) sum = add(sum, sums[t]);
+  volatile float used = hsum(sum);
+  (void)used;
+  return rounds * kSums * 2 * 16 * StepBf16::kColumns;
+}
+
 }  // namespace
 
 const Ops& ops_transformer() {
@@ -526,7 +546,8 @@ const Ops& ops_transformer() {
                            &fp16_to_f32,
                            &quantize_input,
                            {StepBf16::kColumns, &StepBf16::inputs},
-                           &peak_int8};
+                           &peak_int8,
+                           &peak_bf16};
   return ops;
 }
 
