@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """From the start of the program to its first token, files in the page cache: nibble and stock llama.cpp, in turn on the same file.
 
-    load.py NIBBLE LLAMA_BENCH MODEL.gguf ... [--threads 2] [--rounds 5] [--packed DIR] [--json]
+    load.py NIBBLE LLAMA_BENCH MODEL.gguf ... [--threads 2] [--rounds 5] [--packed DIR] [--present 1.5] [--json]
 
 LLAMA_BENCH is llama.cpp's llama-bench, which runs with OpenMP's default way of waiting and with OMP_WAIT_POLICY=passive.
 --packed: a row more for a start that maps the packed weights which an earlier one has left in DIR.
@@ -14,12 +14,11 @@ that peer in the same round: below 1 nibble is faster.
 import argparse
 import json
 import mmap
-import os
 import pathlib
 import statistics
-import subprocess
-import sys
 import time
+
+from speed import output_of
 
 PAGE = 4096
 
@@ -32,9 +31,7 @@ def make_present(size):
 
 def seconds(command, **environment):
     start = time.perf_counter()
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env={**os.environ, **environment})
-    if done.returncode:
-        sys.exit(f"{' '.join(map(str, command))}\n{done.stderr[-2000:]}")
+    output_of(command, **environment)
     return time.perf_counter() - start
 
 
@@ -44,7 +41,7 @@ def programs(arguments, model):
     found = {"nibble": (ours, {})}
     if arguments.packed:
         found["nibble, packed"] = (ours + ["--packed", arguments.packed], {})
-        seconds(*found["nibble, packed"][:1])  # leaves them
+        seconds(found["nibble, packed"][0])  # leaves them
     return found | {"llama.cpp": (stock, {}), "llama.cpp, passive": (stock, {"OMP_WAIT_POLICY": "passive"})}
 
 

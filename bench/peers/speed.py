@@ -26,11 +26,16 @@ BATCH_PROMPT = 16  # tokens that each sequence of a batch has in its cache alrea
 BEHIND = 1.15  # peers that the best of the first round beats by this are left out
 
 
-def run(command, **environment):
+def output_of(command, **environment):
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env={**os.environ, **environment})
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stderr[-2000:]}")
-    return json.JSONDecoder().raw_decode(done.stdout[min(i for i in map(done.stdout.find, "[{") if i >= 0):])[0]
+    return done.stdout
+
+
+def run(command, **environment):
+    text = output_of(command, **environment)
+    return json.JSONDecoder().raw_decode(text[min(i for i in map(text.find, "[{") if i >= 0):])[0]
 
 
 def ours(arguments, model):
